@@ -1,0 +1,292 @@
+#include "addon/inputs.h"
+
+#include <cmath>
+#include <limits>
+
+namespace gavel {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// An optional property: the default stays when it is absent.
+template <class Value, class Read>
+void read_optional(const Argument& argument, Value* value, Read read) {
+  if (!argument.absent()) *value = static_cast<Value>(read(argument));
+}
+
+double positive(const Argument& argument) {
+  const double number = argument.number();
+  if (number <= 0) argument.fail("a number > 0");
+  return number;
+}
+
+std::vector<int32_t> tokens_from(const Argument& argument) {
+  std::vector<int32_t> tokens = argument.int32s();
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0) {
+      argument.fail_as(Code::invalid_argument, "token ids >= 0",
+                       std::to_string(tokens[i]) + " at index " + std::to_string(i), "");
+    }
+  }
+  return tokens;
+}
+
+template <class Element>
+void demand_length(const Argument& argument, const std::vector<Element>& values, size_t count) {
+  if (values.size() != count) argument.fail(std::to_string(count) + " elements, one per token");
+}
+
+void demand_finite(const Argument& argument, const std::vector<float>& values) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      argument.fail_as(Code::bad_data, "finite numbers",
+                       std::string(std::isnan(values[i]) ? "NaN" : "an infinite one") + " at index " + std::to_string(i),
+                       "");
+    }
+  }
+}
+
+std::vector<float> row_floats(const Argument& argument, size_t count) {
+  if (argument.absent()) return {};
+  std::vector<float> values = argument.float32s();
+  demand_length(argument, values, count);
+  demand_finite(argument, values);
+  return values;
+}
+
+ImageInput image_from(const Argument& image) {
+  ImageInput input;
+  const Argument grid = image["grid"];
+  if (grid.length() != 3) grid.fail("[time, height, width] in patches");
+  int64_t patches = 1;
+  for (uint32_t axis = 0; axis < 3; ++axis) {
+    input.grid[axis] = static_cast<int32_t>(grid[axis].integer(1, 65536));
+    patches *= input.grid[axis];
+  }
+  const Argument pixels = image["pixels"];
+  input.pixels = pixels.float32s();
+  if (input.pixels.empty() || static_cast<int64_t>(input.pixels.size()) % patches != 0) {
+    pixels.fail("a whole number of values for each of " + std::to_string(patches) + " patches",
+                "Hand over the image processor's [patches, columns] array with its own grid.");
+  }
+  return input;
+}
+
+std::vector<ImageInput> images_from(const Argument& images) {
+  std::vector<ImageInput> inputs;
+  const uint32_t count = images.length();
+  inputs.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) inputs.push_back(image_from(images[i]));
+  return inputs;
+}
+
+CompletionInput completion_from(const Argument& completion) {
+  CompletionInput input;
+  input.tokens = tokens_from(completion["tokens"]);
+  if (input.tokens.empty()) completion["tokens"].fail("at least one token");
+  const size_t count = input.tokens.size();
+  if (const Argument mask = completion["mask"]; !mask.absent()) {
+    input.mask = mask.uint8s();
+    demand_length(mask, input.mask, count);
+    for (uint8_t value : input.mask) {
+      if (value > 1) mask.fail("zeros and ones");
+    }
+  }
+  read_optional(completion["temperature"], &input.temperature, positive);
+  read_optional(completion["advantage"], &input.advantage, [](const Argument& a) { return a.number(); });
+  input.old_logprobs = row_floats(completion["oldLogprobs"], count);
+  input.reference_logprobs = row_floats(completion["referenceLogprobs"], count);
+  return input;
+}
+
+SampleRequest sample_request_from(const Argument& request) {
+  SampleRequest input;
+  input.id = request["id"].counter();
+  const Argument prompt = request["promptTokens"];
+  input.prompt_tokens = tokens_from(prompt);
+  if (input.prompt_tokens.empty()) prompt.fail("at least one token");
+  input.images = images_from(request["images"]);
+  input.count = static_cast<int32_t>(request["count"].integer(1, kMaxInt32));
+  read_optional(request["firstSample"], &input.first_sample, [](const Argument& a) { return a.integer(0, kMaxInt32); });
+  input.max_new_tokens = static_cast<int32_t>(request["maxNewTokens"].integer(1, kMaxInt32));
+  input.seed = request["seed"].counter();
+  input.temperature = static_cast<float>(request["temperature"].number(0, kInfinity));
+  read_optional(request["topK"], &input.top_k, [](const Argument& a) { return a.integer(0, kMaxInt32); });
+  read_optional(request["topP"], &input.top_p, [](const Argument& a) {
+    if (positive(a) > 1) a.fail("a number > 0 and <= 1");
+    return a.number();
+  });
+  read_optional(request["minP"], &input.min_p, [](const Argument& a) { return a.number(0, 1); });
+  input.stop_tokens = tokens_from(request["stopTokens"]);
+  return input;
+}
+
+Objective objective_from(const Argument& argument) {
+  Objective objective;
+  objective.kind = argument["kind"].choice({"nll", "grpo"}) == 0 ? Objective::Kind::nll : Objective::Kind::grpo;
+  objective.weight = argument["weight"].number();
+  if (objective.kind == Objective::Kind::grpo) {
+    objective.grpo = grpo_options_from(argument);
+  } else {
+    objective.normalization =
+        static_cast<NllNormalization>(argument["normalization"].choice({"tokens", "completions", "sum"}));
+  }
+  return objective;
+}
+
+FileDType file_dtype_from(const Argument& dtype, bool half) {
+  return static_cast<FileDType>(half ? dtype.choice({"F32", "BF16", "F16"}) : dtype.choice({"F32", "BF16"}));
+}
+
+}  // namespace
+
+Status check_pixels(const std::vector<ImageInput>& images) {
+  for (size_t i = 0; i < images.size(); ++i) {
+    for (float value : images[i].pixels) {
+      if (std::isfinite(value)) continue;
+      return Status::error(Code::bad_data, "Expected finite numbers for `images[" + std::to_string(i) +
+                                               "].pixels` but received NaN or an infinite one.");
+    }
+  }
+  return Status::success();
+}
+
+ModelConfig model_config_from(const Argument& spec) {
+  ModelConfig config;
+  config.family = spec["family"].text();
+  config.dtype = spec["dtype"].choice({"fp32", "bf16"}) == 0 ? DType::f32 : DType::bf16;
+  const Argument numbers = spec["numbers"];
+  const Napi::Array names = numbers.object().GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const std::string name = names.Get(i).ToString().Utf8Value();
+    const Argument entry = numbers[name.c_str()];
+    std::vector<double>& values = config.numbers[name];
+    if (entry.value().IsArray()) {
+      for (uint32_t j = 0; j < entry.length(); ++j) values.push_back(entry[j].number());
+    } else {
+      values.push_back(entry.number());
+    }
+  }
+  return config;
+}
+
+GroupInput group_from(const Argument& group) {
+  GroupInput input;
+  const Argument prompt = group["promptTokens"];
+  input.prompt_tokens = tokens_from(prompt);
+  if (input.prompt_tokens.empty()) prompt.fail("at least one token");
+  input.images = images_from(group["images"]);
+  const Argument completions = group["completions"];
+  const uint32_t count = completions.length();
+  if (count == 0) completions.fail("at least one completion");
+  input.completions.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) input.completions.push_back(completion_from(completions[i]));
+  return input;
+}
+
+std::vector<GroupInput> groups_from(const Argument& groups) {
+  std::vector<GroupInput> inputs;
+  const uint32_t count = groups.length();
+  if (count == 0) groups.fail("at least one group");
+  inputs.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) inputs.push_back(group_from(groups[i]));
+  return inputs;
+}
+
+std::vector<SampleRequest> sample_requests_from(const Argument& requests) {
+  std::vector<SampleRequest> inputs;
+  const uint32_t count = requests.length();
+  inputs.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) inputs.push_back(sample_request_from(requests[i]));
+  return inputs;
+}
+
+SampleSettings sample_settings_from(const Argument& options) {
+  SampleSettings settings;
+  settings.max_rows = static_cast<int32_t>(options["maxRows"].integer(1, kMaxInt32));
+  settings.banned_tokens = tokens_from(options["bannedTokens"]);
+  return settings;
+}
+
+GrpoObjective grpo_options_from(const Argument& options) {
+  GrpoObjective grpo;
+  const Argument loss = options["lossType"];
+  loss.choice({"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"});
+  grpo.loss_type = loss.text();
+  grpo.sequence_level = options["importanceSampling"].choice({"token", "sequence"}) == 1;
+  grpo.epsilon_low = options["epsilonLow"].number(0, kInfinity);
+  grpo.epsilon_high = options["epsilonHigh"].number(0, kInfinity);
+  grpo.delta = options["delta"].number(0, kInfinity);
+  grpo.beta = options["beta"].number(0, kInfinity);
+  grpo.kl_bias_correction = options["klBiasCorrection"].boolean();
+  grpo.kl_clamp = options["klClamp"].number(0, kInfinity);
+  grpo.max_completion_length = options["maxCompletionLength"].integer(0, kMaxInt32);
+  return grpo;
+}
+
+std::vector<Objective> objectives_from(const Argument& objectives) {
+  std::vector<Objective> result;
+  const uint32_t count = objectives.length();
+  if (count == 0) objectives.fail("at least one objective");
+  for (uint32_t i = 0; i < count; ++i) result.push_back(objective_from(objectives[i]));
+  return result;
+}
+
+StepOptions step_options_from(const Argument& options) {
+  StepOptions step;
+  step.max_tokens_per_micro_batch = options["maxTokensPerMicroBatch"].integer(1, kMaxInt32);
+  step.activation_checkpointing = options["activationCheckpointing"].boolean();
+  read_optional(options["stepCompletions"], &step.step_completions, positive);
+  read_optional(options["stepTokens"], &step.step_tokens, positive);
+  read_optional(options["entropy"], &step.entropy, [](const Argument& a) { return a.boolean(); });
+  return step;
+}
+
+OptimizerOptions optimizer_options_from(const Argument& options) {
+  OptimizerOptions optimizer;
+  optimizer.learning_rate = options["learningRate"].number(0, kInfinity);
+  optimizer.beta1 = options["beta1"].number(0, 1);
+  optimizer.beta2 = options["beta2"].number(0, 1);
+  optimizer.eps = options["eps"].number(0, kInfinity);
+  optimizer.weight_decay = options["weightDecay"].number(0, kInfinity);
+  optimizer.decay_all = options["decayParameters"].choice({"matrices", "all"}) == 1;
+  optimizer.max_grad_norm = options["maxGradNorm"].number(0, kInfinity);
+  return optimizer;
+}
+
+TensorKind tensor_kind_from(const Argument& kind) {
+  return static_cast<TensorKind>(kind.choice({"value", "master", "moment1", "moment2", "gradient"}));
+}
+
+std::vector<TensorRead> tensor_reads_from(const Argument& sources) {
+  std::vector<TensorRead> reads;
+  const uint32_t count = sources.length();
+  reads.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    const Argument source = sources[i];
+    reads.push_back({source["name"].text(), tensor_kind_from(source["kind"]), source["path"].text(),
+                     source["offset"].counter(), source["sizeBytes"].counter(), file_dtype_from(source["dtype"], true)});
+  }
+  return reads;
+}
+
+std::vector<TensorWrite> tensor_writes_from(const Argument& sinks) {
+  std::vector<TensorWrite> writes;
+  const uint32_t count = sinks.length();
+  writes.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    const Argument sink = sinks[i];
+    writes.push_back({sink["name"].text(), tensor_kind_from(sink["kind"]), file_dtype_from(sink["dtype"], false)});
+  }
+  return writes;
+}
+
+std::vector<std::string> texts_from(const Argument& texts) {
+  std::vector<std::string> result;
+  const uint32_t count = texts.length();
+  result.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) result.push_back(texts[i].text());
+  return result;
+}
+
+}  // namespace gavel

@@ -1,0 +1,50 @@
+#include "addon/model_host.h"
+
+#include <utility>
+
+namespace gavel {
+
+Status ModelHost::create(const ModelConfig& config, Context& context, std::shared_ptr<ModelHost>* host) {
+  auto made = std::make_shared<ModelHost>();
+  GAVEL_RETURN_IF_ERROR(Model::create(config, &made->model));
+  made->trainer = std::make_unique<Trainer>(*made->model, context);
+  made->sampler = std::make_unique<Sampler>(*made->model, context);
+  made->family = config.family;
+  const Weights& weights = made->model->weights();
+  for (int32_t i = 0; i < weights.size(); ++i) {
+    const Parameter& parameter = weights.parameter(i);
+    for (const SourceTensor& source : parameter.sources) {
+      made->tensors.push_back({source.name, source.shape, i, parameter.trainable});
+    }
+  }
+  made->take_snapshot();
+  *host = std::move(made);
+  return Status::success();
+}
+
+void ModelHost::release() {
+  sampler.reset();
+  trainer.reset();
+  model.reset();
+  kv_bytes = 0;
+  take_snapshot();
+}
+
+void ModelHost::take_snapshot() {
+  ModelMemory now;
+  if (model) {
+    const Weights& weights = model->weights();
+    now = {weights.weight_bytes(), weights.gradient_bytes(), weights.optimizer_bytes(), model->arena().capacity(),
+           kv_bytes};
+    step_count.store(trainer->step_count());
+  }
+  std::lock_guard lock(mutex_);
+  memory_ = now;
+}
+
+ModelMemory ModelHost::memory() {
+  std::lock_guard lock(mutex_);
+  return memory_;
+}
+
+}  // namespace gavel

@@ -1,0 +1,347 @@
+#include "addon/native_model.h"
+
+#include <utility>
+
+#include "addon/arguments.h"
+#include "addon/environment.h"
+#include "addon/inputs.h"
+#include "addon/outputs.h"
+#include "model/tensor_file.h"
+
+namespace gavel {
+namespace {
+
+constexpr napi_type_tag kModelTag = {0x6a3f9c1d5b8e4702u, 0x91d7c25e80ab46f3u};
+
+struct Nothing {};
+
+Napi::Value undefined(Napi::Env env, Nothing&) { return env.Undefined(); }
+
+Status disposed_status() {
+  return Status::error(Code::disposed,
+                       "Expected a live model but this one, or its engine, was disposed. Load or create another.");
+}
+
+RunOptions numbered(const Argument& job, const void* owner) {
+  RunOptions options;
+  options.number = job.counter();
+  options.owner = owner;
+  return options;
+}
+
+Status check_group_pixels(const std::vector<GroupInput>& groups) {
+  for (const GroupInput& group : groups) GAVEL_RETURN_IF_ERROR(check_pixels(group.images));
+  return Status::success();
+}
+
+}  // namespace
+
+void NativeModel::define(Napi::Env env) {
+  Environment::of(env).model_class = Napi::Persistent(DefineClass(
+      env, "NativeModel",
+      {
+          InstanceAccessor<&NativeModel::family>("family"),
+          InstanceMethod<&NativeModel::tensors>("tensors"),
+          InstanceMethod<&NativeModel::set_trainable>("setTrainable"),
+          InstanceMethod<&NativeModel::initialize>("initialize"),
+          InstanceMethod<&NativeModel::load_tensors>("loadTensors"),
+          InstanceMethod<&NativeModel::save_tensors>("saveTensors"),
+          InstanceMethod<&NativeModel::read_tensor>("readTensor"),
+          InstanceMethod<&NativeModel::write_tensor>("writeTensor"),
+          InstanceMethod<&NativeModel::copy_weights_from>("copyWeightsFrom"),
+          InstanceMethod<&NativeModel::sample>("sample"),
+          InstanceMethod<&NativeModel::logprobs>("logprobs"),
+          InstanceMethod<&NativeModel::logits>("logits"),
+          InstanceMethod<&NativeModel::forward_backward>("forwardBackward"),
+          InstanceMethod<&NativeModel::optimizer_step>("optimizerStep"),
+          InstanceMethod<&NativeModel::zero_gradients>("zeroGradients"),
+          InstanceMethod<&NativeModel::optimizer_step_count>("optimizerStepCount"),
+          InstanceMethod<&NativeModel::set_optimizer_step_count>("setOptimizerStepCount"),
+          InstanceMethod<&NativeModel::memory>("memory"),
+          InstanceMethod<&NativeModel::dispose>("dispose"),
+      }));
+}
+
+Napi::Object NativeModel::create(Napi::Env env, Napi::Object engine, std::shared_ptr<Bridge> bridge,
+                                 std::shared_ptr<ModelHost> host) {
+  Environment& environment = Environment::of(env);
+  environment.constructing = true;
+  Napi::Object object = environment.model_class.New({});
+  NativeModel* model = Unwrap(object);
+  model->engine_ = Napi::Persistent(engine);
+  model->bridge_ = std::move(bridge);
+  model->host_ = std::move(host);
+  return object;
+}
+
+NativeModel* NativeModel::from(Napi::Value value) {
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kModelTag)) return nullptr;
+  return Unwrap(value.As<Napi::Object>());
+}
+
+NativeModel::NativeModel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeModel>(info) {
+  if (!std::exchange(Environment::of(info.Env()).constructing, false)) {
+    throw_status(info.Env(), Status::error(Code::invalid_argument, "Expected engine.createModel() to make a model."));
+  }
+  info.This().As<Napi::Object>().TypeTag(&kModelTag);
+}
+
+// The net under a model nobody disposed: its memory goes when its last job is done.
+NativeModel::~NativeModel() {
+  if (!host_ || host_->disposed || bridge_->disposed()) return;
+  bridge_->run_unwatched([host = host_](const Job&) {
+    host->release();
+    return Status::success();
+  });
+}
+
+ModelHost& NativeModel::live(Napi::Env env) const {
+  if (host_->disposed || bridge_->disposed()) throw_status(env, disposed_status());
+  return *host_;
+}
+
+template <class Result, class Work, class Convert>
+Napi::Value NativeModel::run(const Napi::CallbackInfo& info, RunOptions options, Work work, Convert convert) {
+  live(info.Env());
+  options.owner = host_.get();
+  return bridge_->run<Result>(
+      info.Env(), info.This().As<Napi::Object>(), options,
+      [host = host_, work = std::move(work)](const Job& job, Result* result) mutable -> Status {
+        // A job queued before dispose() was called and not aborted in time meets no model.
+        if (!host->model) return disposed_status();
+        Status status = work(job, *host, result);
+        host->take_snapshot();
+        return status;
+      },
+      std::move(convert));
+}
+
+template <class Work>
+Napi::Value NativeModel::run(const Napi::CallbackInfo& info, Work work) {
+  return run<Nothing>(
+      info, {},
+      [work = std::move(work)](const Job& job, ModelHost& host, Nothing*) mutable -> Status { return work(job, host); },
+      undefined);
+}
+
+Napi::Value NativeModel::family(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), host_->family); }
+
+Napi::Value NativeModel::tensors(const Napi::CallbackInfo& info) {
+  const ModelHost& host = live(info.Env());
+  Napi::Array array = Napi::Array::New(info.Env(), host.tensors.size());
+  for (size_t i = 0; i < host.tensors.size(); ++i) {
+    const TensorRow& row = host.tensors[i];
+    Napi::Array shape = Napi::Array::New(info.Env(), static_cast<size_t>(row.shape.rank));
+    for (int32_t axis = 0; axis < row.shape.rank; ++axis) {
+      shape.Set(static_cast<uint32_t>(axis), static_cast<double>(row.shape[axis]));
+    }
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("name", row.name);
+    object.Set("shape", shape);
+    object.Set("trainable", row.trainable);
+    array.Set(static_cast<uint32_t>(i), object);
+  }
+  return array;
+}
+
+Napi::Value NativeModel::set_trainable(const Napi::CallbackInfo& info) {
+  ModelHost& host = live(info.Env());
+  const Argument argument(info[0], "names");
+  std::vector<std::string> names = texts_from(argument);
+  std::vector<bool> wanted(host.tensors.size());
+  for (size_t n = 0; n < names.size(); ++n) {
+    size_t row = 0;
+    while (row < host.tensors.size() && host.tensors[row].name != names[n]) ++row;
+    if (row == host.tensors.size()) argument[static_cast<uint32_t>(n)].fail("the name of a tensor of this model");
+    wanted[static_cast<size_t>(host.tensors[row].parameter)] = true;
+  }
+  for (TensorRow& row : host.tensors) row.trainable = wanted[static_cast<size_t>(row.parameter)];
+  bridge_->run_unwatched([host = host_, names = std::move(names)](const Job&) {
+    if (host->model) host->model->weights().set_trainable(names);
+    return Status::success();
+  });
+  return info.Env().Undefined();
+}
+
+Napi::Value NativeModel::initialize(const Napi::CallbackInfo& info) {
+  const uint64_t seed = Argument(info[0], "seed").counter();
+  const double std = Argument(info[1], "std").number(0, 1e6);
+  return run(info, [seed, std](const Job&, ModelHost& host) {
+    host.model->weights().initialize(seed, std);
+    return Status::success();
+  });
+}
+
+Napi::Value NativeModel::load_tensors(const Napi::CallbackInfo& info) {
+  std::vector<TensorRead> reads = tensor_reads_from({info[0], "sources"});
+  return run(info, [reads = std::move(reads)](const Job& job, ModelHost& host) {
+    return gavel::load_tensors(host.model->weights(), reads, job.aborted);
+  });
+}
+
+Napi::Value NativeModel::save_tensors(const Napi::CallbackInfo& info) {
+  std::string path = Argument(info[0], "path").text();
+  std::vector<uint8_t> header = Argument(info[1], "header").uint8s();
+  std::vector<TensorWrite> writes = tensor_writes_from({info[2], "sinks"});
+  return run(info, [path = std::move(path), header = std::move(header), writes = std::move(writes)](
+                       const Job& job, ModelHost& host) {
+    return gavel::save_tensors(host.model->weights(), path, header, writes, job.aborted);
+  });
+}
+
+Napi::Value NativeModel::read_tensor(const Napi::CallbackInfo& info) {
+  std::string name = Argument(info[0], "name").text();
+  const TensorKind kind = tensor_kind_from({info[1], "kind"});
+  return run<std::vector<float>>(
+      info, {},
+      [name = std::move(name), kind](const Job&, ModelHost& host, std::vector<float>* values) {
+        return host.model->weights().read(name, kind, values);
+      },
+      [](Napi::Env env, std::vector<float>& values) { return floats_to_js(env, std::move(values)); });
+}
+
+Napi::Value NativeModel::write_tensor(const Napi::CallbackInfo& info) {
+  std::string name = Argument(info[0], "name").text();
+  const TensorKind kind = tensor_kind_from({info[1], "kind"});
+  std::vector<float> values = Argument(info[2], "data").float32s();
+  return run(info, [name = std::move(name), kind, values = std::move(values)](const Job&, ModelHost& host) {
+    return host.model->weights().write(name, kind, values.data(), values.size());
+  });
+}
+
+Napi::Value NativeModel::copy_weights_from(const Napi::CallbackInfo& info) {
+  live(info.Env());
+  const Argument argument(info[0], "other");
+  const NativeModel* other = from(argument.value());
+  if (other == nullptr || other->bridge_ != bridge_) argument.fail("a model of the same engine");
+  other->live(info.Env());
+  return run(info, [from = other->host_](const Job&, ModelHost& host) {
+    if (!from->model) return disposed_status();
+    return host.model->weights().copy_from(from->model->weights());
+  });
+}
+
+Napi::Value NativeModel::sample(const Napi::CallbackInfo& info) {
+  std::vector<SampleRequest> requests = sample_requests_from({info[0], "requests"});
+  SampleSettings settings = sample_settings_from({info[1], "options"});
+  RunOptions options = numbered({info[3], "job"}, host_.get());
+  options.on_completions = Argument(info[2], "onCompletions").function();
+  return run<SampleStats>(
+      info, options,
+      [bridge = bridge_.get(), requests = std::move(requests), settings = std::move(settings)](
+          const Job& job, ModelHost& host, SampleStats* stats) -> Status {
+        for (const SampleRequest& request : requests) GAVEL_RETURN_IF_ERROR(check_pixels(request.images));
+        const auto on_finished = [bridge, ticket = job.ticket](std::vector<Completion> completions) {
+          bridge->post_completions(ticket, std::move(completions));
+        };
+        Status status = host.sampler->run(requests, settings, job.aborted, on_finished, stats);
+        host.kv_bytes = stats->kv_bytes;
+        return status;
+      },
+      [](Napi::Env env, SampleStats& stats) { return sample_stats_to_js(env, stats); });
+}
+
+Napi::Value NativeModel::logprobs(const Napi::CallbackInfo& info) {
+  std::vector<GroupInput> groups = groups_from({info[0], "groups"});
+  const StepOptions step = step_options_from({info[1], "options"});
+  return run<StepResult>(
+      info, numbered({info[2], "job"}, host_.get()),
+      [groups = std::move(groups), step](const Job& job, ModelHost& host, StepResult* result) -> Status {
+        GAVEL_RETURN_IF_ERROR(check_group_pixels(groups));
+        return host.trainer->logprobs(groups, step, job.aborted, result);
+      },
+      logprobs_to_js);
+}
+
+Napi::Value NativeModel::logits(const Napi::CallbackInfo& info) {
+  GroupInput group = group_from({info[0], "group"});
+  return run<std::vector<float>>(
+      info, numbered({info[1], "job"}, host_.get()),
+      [group = std::move(group)](const Job& job, ModelHost& host, std::vector<float>* values) -> Status {
+        GAVEL_RETURN_IF_ERROR(check_pixels(group.images));
+        return host.trainer->logits(group, job.aborted, values);
+      },
+      [](Napi::Env env, std::vector<float>& values) { return floats_to_js(env, std::move(values)); });
+}
+
+Napi::Value NativeModel::forward_backward(const Napi::CallbackInfo& info) {
+  std::vector<GroupInput> groups = groups_from({info[0], "groups"});
+  std::vector<Objective> objectives = objectives_from({info[1], "objectives"});
+  const StepOptions step = step_options_from({info[2], "options"});
+  return run<StepResult>(
+      info, numbered({info[3], "job"}, host_.get()),
+      [groups = std::move(groups), objectives = std::move(objectives), step](const Job& job, ModelHost& host,
+                                                                             StepResult* result) -> Status {
+        GAVEL_RETURN_IF_ERROR(check_group_pixels(groups));
+        return host.trainer->forward_backward(groups, objectives, step, job.aborted, result);
+      },
+      step_result_to_js);
+}
+
+Napi::Value NativeModel::optimizer_step(const Napi::CallbackInfo& info) {
+  const OptimizerOptions options = optimizer_options_from({info[0], "options"});
+  return run<OptimizerResult>(
+      info, {},
+      [options](const Job&, ModelHost& host, OptimizerResult* result) {
+        return host.trainer->optimizer_step(options, result);
+      },
+      [](Napi::Env env, OptimizerResult& result) { return optimizer_result_to_js(env, result); });
+}
+
+Napi::Value NativeModel::zero_gradients(const Napi::CallbackInfo& info) {
+  return run(info, [](const Job&, ModelHost& host) {
+    host.model->weights().zero_gradients();
+    return Status::success();
+  });
+}
+
+Napi::Value NativeModel::optimizer_step_count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(live(info.Env()).step_count.load()));
+}
+
+Napi::Value NativeModel::set_optimizer_step_count(const Napi::CallbackInfo& info) {
+  ModelHost& host = live(info.Env());
+  const int64_t step = static_cast<int64_t>(Argument(info[0], "step").counter());
+  host.step_count.store(step);
+  bridge_->run_unwatched([host = host_, step](const Job&) {
+    if (host->model) {
+      host->trainer->set_step_count(step);
+      host->step_count.store(step);
+    }
+    return Status::success();
+  });
+  return info.Env().Undefined();
+}
+
+Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
+  const ModelMemory memory = live(info.Env()).memory();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("weightBytes", static_cast<double>(memory.weight_bytes));
+  object.Set("gradientBytes", static_cast<double>(memory.gradient_bytes));
+  object.Set("optimizerBytes", static_cast<double>(memory.optimizer_bytes));
+  object.Set("activationBytes", static_cast<double>(memory.activation_bytes));
+  object.Set("kvBytes", static_cast<double>(memory.kv_bytes));
+  object.Set("scratchBytes", static_cast<double>(bridge_->scratch_bytes()));
+  return object;
+}
+
+Napi::Value NativeModel::dispose(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (bridge_->disposed()) {
+    Napi::Promise::Deferred deferred(env);
+    deferred.Resolve(env.Undefined());
+    return deferred.Promise();
+  }
+  host_->disposed = true;
+  bridge_->abort_owner(host_.get());
+  // Owned by nobody, so that a second dispose() does not abort the first; releasing twice is harmless.
+  return bridge_->run<Nothing>(
+      env, info.This().As<Napi::Object>(), {},
+      [host = host_](const Job&, Nothing*) {
+        host->release();
+        return Status::success();
+      },
+      undefined);
+}
+
+}  // namespace gavel

@@ -1,0 +1,49 @@
+// Stack allocator for activations: one reservation, marks and resets, nothing freed one by one. Memory is aligned to 64
+// bytes. In measuring mode it hands out addresses that are never touched and only counts: the plan of a step.
+// One thread (the job thread) uses an arena.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "core/status.h"
+#include "core/tensor.h"
+
+namespace gavel {
+
+class Arena {
+ public:
+  Arena() = default;
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // Grows the reservation to at least `size_bytes`; only while nothing is allocated. Fails with out_of_memory.
+  Status reserve(size_t size_bytes);
+  void release();
+
+  void set_measuring(bool measuring) { measuring_ = measuring; }
+  bool measuring() const { return measuring_; }
+
+  // Never fails: past the reservation it counts and returns nullptr, and overflowed() tells (a plan was wrong).
+  void* allocate(size_t size_bytes);
+  Tensor tensor(Shape shape, DType dtype);
+
+  size_t mark() const { return used_; }
+  void reset(size_t mark = 0) { used_ = mark; }
+  size_t peak() const { return peak_; }
+  void reset_peak() { peak_ = used_; }
+  size_t capacity() const { return capacity_; }
+  bool overflowed() const { return overflowed_; }
+  void clear_overflow() { overflowed_ = false; }
+
+ private:
+  uint8_t* base_ = nullptr;
+  size_t capacity_ = 0, used_ = 0, peak_ = 0;
+  bool measuring_ = false, overflowed_ = false;
+};
+
+// Zero-pages-on-demand allocation aligned to 2 MiB with huge pages advised; nullptr when the system refuses.
+void* allocate_pages(size_t size_bytes);
+void free_pages(void* data, size_t size_bytes);
+
+}  // namespace gavel

@@ -1,0 +1,295 @@
+// Attention backward (Dao et al. 2022): p = exp(s - lse) is computed again block by block; with D = rowsum(dO * O),
+// dV += p^T dO, dS = p * (dO V^T - D) * scale, dQ += dS K, dK += dS^T Q. A work item is (unit, key-value head): one thread
+// walks the unit's rows in order, so dK and dV of a shared prompt are the same sum for any number of threads. All in fp32.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "cpu/attention_product.h"
+#include "cpu/kernels.h"
+
+namespace gavel::cpu {
+namespace {
+
+constexpr int32_t kChunkQueries = 64;
+
+// Blocks of each unit in the order its rows first meet them.
+struct UnitBlocks {
+  std::vector<int32_t> begin;  // [units + 1] into ids
+  std::vector<int32_t> ids;
+  std::vector<int32_t> index;  // [num_blocks]: place of a block within its unit
+  int32_t most = 0;
+  int32_t most_rows = 0;
+
+  explicit UnitBlocks(const AttentionPlan& plan) : index(static_cast<size_t>(plan.num_blocks), -1) {
+    for (int32_t unit = 0; unit < plan.num_units; ++unit) {
+      begin.push_back(static_cast<int32_t>(ids.size()));
+      const AttentionUnit& one = plan.units[unit];
+      for (int32_t i = one.tile_begin; i < one.tile_end; ++i) add_tile(plan, plan.tiles[i]);
+      most = std::max(most, static_cast<int32_t>(ids.size()) - begin.back());
+      most_rows = std::max(most_rows, one.row_end - one.row_begin);
+    }
+    begin.push_back(static_cast<int32_t>(ids.size()));
+  }
+
+ private:
+  void add_tile(const AttentionPlan& plan, const QueryTile& tile) {
+    const int32_t tile_end = tile.row_begin + tile.row_count;
+    for (int32_t begin = tile.row_begin, end; begin < tile_end; begin = end) {
+      int32_t last = plan.row_keys[begin];
+      for (end = begin + 1; end < tile_end && plan.row_tail[end] == plan.row_tail[begin]; ++end) {
+        last = std::max(last, plan.row_keys[end]);
+      }
+      for (int32_t block = 0; block * kKeyBlock < last; ++block) {
+        const int32_t id = block < tile.shared_count
+                               ? plan.block_ids[tile.shared_begin + block]
+                               : plan.block_ids[plan.row_tail[begin] + block - tile.shared_count];
+        int32_t& place = index[static_cast<size_t>(id)];
+        if (place >= 0) continue;
+        place = static_cast<int32_t>(ids.size()) - this->begin.back();
+        ids.push_back(id);
+      }
+    }
+  }
+};
+
+struct Workspace {
+  int64_t tile = 0;  // floats of a [64, D] matrix
+  float *packed = nullptr, *sums = nullptr;  // per block: K, K^T, V^T; dK, dV
+  float *query = nullptr, *grad_out = nullptr, *grad_query = nullptr, *scores = nullptr, *gradients = nullptr;
+  float *lse = nullptr, *mean = nullptr;
+  int32_t *visible = nullptr, *first_place = nullptr;  // per query; per row of the unit
+
+  // Lays the buffers out from `memory` on (counts only when it is null); returns the bytes taken.
+  size_t lay_out(uint8_t* memory, int32_t blocks, int32_t rows, int32_t queries, int32_t head_dim) {
+    size_t used = 0;
+    const auto take = [&]<class T>(T*& pointer, int64_t count) {
+      pointer = memory == nullptr ? nullptr : reinterpret_cast<T*>(memory + used);
+      used += static_cast<size_t>(round_up(count * static_cast<int64_t>(sizeof(T)), 64));
+    };
+    tile = int64_t{kKeyBlock} * head_dim;
+    take(packed, 3 * tile * blocks);
+    take(sums, 2 * tile * blocks);
+    take(query, int64_t{queries} * head_dim);
+    take(grad_out, int64_t{queries} * head_dim);
+    take(grad_query, int64_t{queries} * head_dim);
+    take(scores, int64_t{queries} * kKeyBlock);
+    take(gradients, int64_t{queries} * kKeyBlock);
+    take(lse, queries);
+    take(mean, queries);
+    take(visible, queries);
+    take(first_place, rows);
+    return used;
+  }
+  float* keys(int32_t place) const { return packed + 3 * tile * place; }
+  float* keys_transposed(int32_t place) const { return keys(place) + tile; }
+  float* values_transposed(int32_t place) const { return keys(place) + 2 * tile; }
+  float* key_sums(int32_t place) const { return sums + 2 * tile * place; }
+  float* value_sums(int32_t place) const { return key_sums(place) + tile; }
+};
+
+void widen(const Tensor& tensor, int64_t index, int32_t count, float* out) {
+  if (tensor.dtype == DType::f32) {
+    std::memcpy(out, tensor.f32() + index, static_cast<size_t>(count) * sizeof(float));
+  } else {
+    for (int32_t i = 0; i < count; ++i) out[i] = bf16_to_float(tensor.bf16()[index + i]);
+  }
+}
+
+void narrow(const float* values, int32_t count, const Tensor& tensor, int64_t index) {
+  if (tensor.dtype == DType::f32) {
+    std::memcpy(tensor.f32() + index, values, static_cast<size_t>(count) * sizeof(float));
+  } else {
+    for (int32_t i = 0; i < count; ++i) tensor.bf16()[index + i] = float_to_bf16(values[i]);
+  }
+}
+
+class UnitBackward {
+ public:
+  UnitBackward(const Attention& p, const UnitBlocks& blocks, const ProductKernels& kernels, const Workspace& work,
+               int32_t unit, int32_t head)
+      : p_(p),
+        plan_(*p.plan),
+        blocks_(blocks),
+        kernels_(kernels),
+        work_(work),
+        unit_(plan_.units[unit]),
+        ids_(blocks.ids.data() + blocks.begin[static_cast<size_t>(unit)]),
+        num_ids_(blocks.begin[static_cast<size_t>(unit) + 1] - blocks.begin[static_cast<size_t>(unit)]),
+        head_(head),
+        group_(p.query_heads / p.kv_heads) {}
+
+  void run() {
+    for (int32_t place = 0; place < num_ids_; ++place) pack(place);
+    std::fill_n(work_.sums, 2 * work_.tile * num_ids_, 0.0f);
+    const int32_t most = std::max(1, kChunkQueries / group_);
+    for (int32_t i = unit_.tile_begin; i < unit_.tile_end; ++i) {
+      const QueryTile& tile = plan_.tiles[i];
+      const int32_t tile_end = tile.row_begin + tile.row_count;
+      for (int32_t begin = tile.row_begin, end; begin < tile_end; begin = end) {
+        for (end = begin + 1; end < std::min(tile_end, begin + most) && plan_.row_tail[end] == plan_.row_tail[begin];) {
+          ++end;
+        }
+        walk(tile, begin, end);
+      }
+    }
+    write_sums();
+  }
+
+ private:
+  int64_t columns() const { return p_.qkv.cols(); }
+  int64_t query_index(int32_t row, int32_t head) const { return row * columns() + int64_t{head} * p_.head_dim; }
+  int64_t key_index(int32_t row) const { return query_index(row, p_.query_heads + head_); }
+  int64_t value_index(int32_t row) const { return query_index(row, p_.query_heads + p_.kv_heads + head_); }
+  const int32_t* rows_of(int32_t place) const { return plan_.block_rows + int64_t{ids_[place]} * kKeyBlock; }
+
+  void pack(int32_t place) {
+    const int32_t head_dim = p_.head_dim;
+    float *keys = work_.keys(place), *keys_t = work_.keys_transposed(place), *values_t = work_.values_transposed(place);
+    float value[kMaxHeadDim];
+    for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
+      const int32_t row = rows_of(place)[slot];
+      float* key = keys + slot * head_dim;
+      if (row >= 0) {
+        widen(p_.qkv, key_index(row), head_dim, key);
+        widen(p_.qkv, value_index(row), head_dim, value);
+      } else {
+        std::fill_n(key, head_dim, 0.0f);
+        std::fill_n(value, head_dim, 0.0f);
+      }
+      for (int32_t d = 0; d < head_dim; ++d) {
+        keys_t[d * kKeyBlock + slot] = key[d];
+        values_t[d * kKeyBlock + slot] = value[d];
+      }
+    }
+  }
+
+  // Queries of rows [begin, end), which have one list of blocks, through all of it.
+  void walk(const QueryTile& tile, int32_t begin, int32_t end) {
+    const int32_t head_dim = p_.head_dim, queries = (end - begin) * group_;
+    int32_t last = 0;
+    for (int32_t row = begin; row < end; ++row) {
+      last = std::max(last, plan_.row_keys[row]);
+      for (int32_t i = 0; i < group_; ++i) load_query(row, head_ * group_ + i, (row - begin) * group_ + i);
+    }
+    std::fill_n(work_.grad_query, int64_t{queries} * head_dim, 0.0f);
+    const int32_t blocks = (last + kKeyBlock - 1) / kKeyBlock;
+    for (int32_t block = 0; block < blocks; ++block) {
+      const int32_t id = block < tile.shared_count ? plan_.block_ids[tile.shared_begin + block]
+                                                   : plan_.block_ids[plan_.row_tail[begin] + block - tile.shared_count];
+      const int32_t base = block * kKeyBlock;
+      for (int32_t row = begin; row < end; ++row) {
+        std::fill_n(work_.visible + (row - begin) * group_, group_, plan_.row_keys[row] - base);
+      }
+      visit(blocks_.index[static_cast<size_t>(id)], queries, std::min(kKeyBlock, last - base));
+    }
+    for (int32_t row = begin; row < end; ++row) {
+      for (int32_t i = 0; i < group_; ++i) {
+        narrow(work_.grad_query + ((row - begin) * group_ + i) * head_dim, head_dim, p_.grad_qkv,
+               query_index(row, head_ * group_ + i));
+      }
+    }
+  }
+
+  void load_query(int32_t row, int32_t head, int32_t query) {
+    const int32_t head_dim = p_.head_dim;
+    const int64_t out_index = (int64_t{row} * p_.query_heads + head) * head_dim;
+    float* grad_out = work_.grad_out + query * head_dim;
+    float out[kMaxHeadDim], lanes[16] = {};
+    widen(p_.qkv, query_index(row, head), head_dim, work_.query + query * head_dim);
+    widen(p_.grad_out, out_index, head_dim, grad_out);
+    widen(p_.out, out_index, head_dim, out);
+    for (int32_t d = 0; d < head_dim; d += 16) {
+      for (int32_t lane = 0; lane < 16; ++lane) lanes[lane] += grad_out[d + lane] * out[d + lane];
+    }
+    float sum = 0.0f;
+    for (float lane : lanes) sum += lane;
+    work_.mean[query] = sum;
+    work_.lse[query] = p_.lse.f32()[int64_t{row} * p_.query_heads + head];
+  }
+
+  void visit(int32_t place, int32_t queries, int32_t keys) {
+    const int32_t head_dim = p_.head_dim;
+    const auto lanes = static_cast<int32_t>(round_up(keys, 16));
+    kernels_.multiply({work_.query, head_dim, 1, work_.keys_transposed(place), kKeyBlock, work_.scores, kKeyBlock,
+                       queries, lanes, head_dim, false});
+    kernels_.multiply({work_.grad_out, head_dim, 1, work_.values_transposed(place), kKeyBlock, work_.gradients,
+                       kKeyBlock, queries, lanes, head_dim, false});
+    kernels_.score_gradient({work_.scores, work_.gradients, work_.lse, work_.mean, work_.visible, queries, lanes,
+                             p_.scale});
+    kernels_.multiply({work_.scores, 1, kKeyBlock, work_.grad_out, head_dim, work_.value_sums(place), head_dim, keys,
+                       head_dim, queries, true});
+    kernels_.multiply({work_.gradients, 1, kKeyBlock, work_.query, head_dim, work_.key_sums(place), head_dim, keys,
+                       head_dim, queries, true});
+    kernels_.multiply({work_.gradients, kKeyBlock, 1, work_.keys(place), head_dim, work_.grad_query, head_dim, queries,
+                       head_dim, keys, true});
+  }
+
+  // A prompt row may stand in several blocks (the partial one is given to each completion): they are added to its first.
+  void write_sums() {
+    const int32_t head_dim = p_.head_dim;
+    std::fill_n(work_.first_place, unit_.row_end - unit_.row_begin, -1);
+    for (int32_t place = 0; place < num_ids_; ++place) {
+      for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
+        const int32_t row = rows_of(place)[slot];
+        if (row < 0) continue;
+        int32_t& first = work_.first_place[row - unit_.row_begin];
+        if (first < 0) {
+          first = place;
+          continue;
+        }
+        // Blocks lie on one grid, so the slot is the same in all of them.
+        for (int32_t d = slot * head_dim; d < (slot + 1) * head_dim; ++d) {
+          work_.key_sums(first)[d] += work_.key_sums(place)[d];
+          work_.value_sums(first)[d] += work_.value_sums(place)[d];
+        }
+      }
+    }
+    for (int32_t place = 0; place < num_ids_; ++place) {
+      for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
+        const int32_t row = rows_of(place)[slot];
+        if (row < 0 || work_.first_place[row - unit_.row_begin] != place) continue;
+        narrow(work_.key_sums(place) + slot * head_dim, head_dim, p_.grad_qkv, key_index(row));
+        narrow(work_.value_sums(place) + slot * head_dim, head_dim, p_.grad_qkv, value_index(row));
+      }
+    }
+  }
+
+  static constexpr int32_t kMaxHeadDim = 256;
+  const Attention& p_;
+  const AttentionPlan& plan_;
+  const UnitBlocks& blocks_;
+  const ProductKernels& kernels_;
+  const Workspace work_;
+  const AttentionUnit unit_;
+  const int32_t* const ids_;
+  const int32_t num_ids_, head_, group_;
+};
+
+}  // namespace
+
+void attention_backward(Context& context, const Attention& p) {
+  const AttentionPlan& plan = *p.plan;
+  const UnitBlocks blocks(plan);
+  const int32_t queries = std::max(kChunkQueries, p.query_heads / p.kv_heads);
+  size_t stride = 0;
+  uint8_t* scratch = context.scratch->workers(
+      context.pool->threads(), Workspace().lay_out(nullptr, blocks.most, blocks.most_rows, queries, p.head_dim),
+      &stride);
+  const ProductKernels kernels = product_kernels(context.isa);
+
+  // Rows that no tile and no block names get zero.
+  const int64_t row_bytes = p.grad_qkv.cols() * static_cast<int64_t>(dtype_size(p.grad_qkv.dtype));
+  context.pool->parallel_for(p.grad_qkv.rows(), [&](int64_t row, int) {
+    std::memset(static_cast<uint8_t*>(p.grad_qkv.data) + row * row_bytes, 0, static_cast<size_t>(row_bytes));
+  });
+  context.pool->parallel_for(int64_t{plan.num_units} * p.kv_heads, [&](int64_t index, int worker) {
+    Workspace work;
+    work.lay_out(scratch + static_cast<size_t>(worker) * stride, blocks.most, blocks.most_rows, queries, p.head_dim);
+    UnitBackward(p, blocks, kernels, work, static_cast<int32_t>(index / p.kv_heads),
+                 static_cast<int32_t>(index % p.kv_heads))
+        .run();
+  });
+}
+
+}  // namespace gavel::cpu

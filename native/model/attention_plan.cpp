@@ -1,0 +1,168 @@
+#include "model/attention_plan.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gavel {
+
+AttentionPlan OwnedPlan::view() const {
+  AttentionPlan plan;
+  plan.num_blocks = num_blocks;
+  plan.num_fresh = static_cast<int32_t>(fresh_blocks.size());
+  plan.num_copies = static_cast<int32_t>(copies.size());
+  plan.num_writes = static_cast<int32_t>(writes.size());
+  plan.num_tiles = static_cast<int32_t>(tiles.size());
+  plan.num_units = static_cast<int32_t>(units.size());
+  plan.fresh_blocks = fresh_blocks.data();
+  plan.copies = copies.data();
+  plan.writes = writes.data();
+  plan.tiles = tiles.data();
+  plan.block_ids = block_ids.data();
+  plan.row_keys = row_keys.data();
+  plan.row_tail = row_tail.data();
+  plan.units = units.data();
+  plan.block_rows = block_rows.data();
+  return plan;
+}
+
+PlanBuilder::PlanBuilder(int32_t num_rows, int32_t tile_rows) : tile_rows_(std::max(tile_rows, 1)) {
+  plan_.row_keys.assign(static_cast<size_t>(num_rows), 0);
+  plan_.row_tail.assign(static_cast<size_t>(num_rows), 0);
+}
+
+int32_t PlanBuilder::new_block() {
+  plan_.block_rows.insert(plan_.block_rows.end(), kKeyBlock, -1);
+  return plan_.num_blocks++;
+}
+
+void PlanBuilder::place(int32_t row, int32_t block, int32_t slot) {
+  plan_.writes.push_back({row, block, slot});
+  plan_.block_rows[static_cast<size_t>(block) * kKeyBlock + static_cast<size_t>(slot)] = row;
+}
+
+void PlanBuilder::add_tiles(RowRange rows, int32_t shared_begin, int32_t shared_count) {
+  for (int32_t row = rows.begin; row < rows.end; row += tile_rows_) {
+    plan_.tiles.push_back({row, std::min(tile_rows_, rows.end - row), shared_begin, shared_count});
+  }
+}
+
+void PlanBuilder::add_group(RowRange prompt, std::span<const RowRange> completions) {
+  const int32_t length = prompt.size();
+  const int32_t full = length / kKeyBlock, partial = length % kKeyBlock;
+  const auto shared_begin = static_cast<int32_t>(plan_.block_ids.size());
+  AttentionUnit unit{prompt.begin, prompt.end, static_cast<int32_t>(plan_.tiles.size()), 0};
+
+  for (int32_t block = 0; block < full; ++block) {
+    const int32_t id = new_block();
+    plan_.block_ids.push_back(id);
+    for (int32_t slot = 0; slot < kKeyBlock; ++slot) place(prompt.begin + block * kKeyBlock + slot, id, slot);
+  }
+  // A list of own blocks from position full * 64 on: the prompt's remainder, then `rows`.
+  const auto add_tail = [&](RowRange rows) {
+    const auto tail = static_cast<int32_t>(plan_.block_ids.size());
+    const int32_t total = partial + rows.size();
+    int32_t id = -1;
+    for (int32_t index = 0; index < total; ++index) {
+      const int32_t slot = index % kKeyBlock;
+      if (slot == 0) plan_.block_ids.push_back(id = new_block());
+      place(index < partial ? prompt.begin + full * kKeyBlock + index : rows.begin + index - partial, id, slot);
+    }
+    if (total % kKeyBlock != 0) plan_.fresh_blocks.push_back(id);
+    return tail;
+  };
+
+  // A lone completion continues the prompt's own blocks; several get one copy of the partial block each.
+  const bool lone = completions.size() == 1;
+  const int32_t prompt_tail = add_tail(lone ? completions[0] : RowRange{prompt.end, prompt.end});
+  for (int32_t i = 0; i < length; ++i) {
+    plan_.row_keys[static_cast<size_t>(prompt.begin + i)] = i + 1;
+    plan_.row_tail[static_cast<size_t>(prompt.begin + i)] = prompt_tail;
+  }
+  add_tiles(prompt, shared_begin, full);
+  for (const RowRange rows : completions) {
+    if (rows.size() == 0) continue;
+    const int32_t tail = lone ? prompt_tail : add_tail(rows);
+    for (int32_t i = 0; i < rows.size(); ++i) {
+      plan_.row_keys[static_cast<size_t>(rows.begin + i)] = length + i + 1;
+      plan_.row_tail[static_cast<size_t>(rows.begin + i)] = tail;
+    }
+    add_tiles(rows, shared_begin, full);
+    if (unit.row_begin == unit.row_end) unit.row_begin = rows.begin;
+    unit.row_end = rows.end;
+  }
+  unit.tile_end = static_cast<int32_t>(plan_.tiles.size());
+  plan_.units.push_back(unit);
+}
+
+void PlanBuilder::add_segment(RowRange rows) {
+  const auto shared_begin = static_cast<int32_t>(plan_.block_ids.size());
+  AttentionUnit unit{rows.begin, rows.end, static_cast<int32_t>(plan_.tiles.size()), 0};
+  int32_t id = -1;
+  for (int32_t index = 0; index < rows.size(); ++index) {
+    if (index % kKeyBlock == 0) plan_.block_ids.push_back(id = new_block());
+    place(rows.begin + index, id, index % kKeyBlock);
+    plan_.row_keys[static_cast<size_t>(rows.begin + index)] = rows.size();
+    plan_.row_tail[static_cast<size_t>(rows.begin + index)] = shared_begin;
+  }
+  if (rows.size() % kKeyBlock != 0) plan_.fresh_blocks.push_back(id);
+  add_tiles(rows, shared_begin, static_cast<int32_t>(plan_.block_ids.size()) - shared_begin);
+  unit.tile_end = static_cast<int32_t>(plan_.tiles.size());
+  plan_.units.push_back(unit);
+}
+
+void PlanBuilder::add_prefill(RowRange rows, std::span<const int32_t> blocks, int32_t first_position) {
+  const auto shared_begin = static_cast<int32_t>(plan_.block_ids.size());
+  const int32_t end = first_position + rows.size();
+  const int32_t used = (end + kKeyBlock - 1) / kKeyBlock;
+  plan_.block_ids.insert(plan_.block_ids.end(), blocks.begin(), blocks.begin() + used);
+  for (int32_t position = first_position; position < end; ++position) {
+    const auto row = static_cast<size_t>(rows.begin + position - first_position);
+    plan_.writes.push_back(
+        {static_cast<int32_t>(row), blocks[static_cast<size_t>(position / kKeyBlock)], position % kKeyBlock});
+    plan_.row_keys[row] = position + 1;
+    plan_.row_tail[row] = shared_begin;
+  }
+  const int32_t last_begin = end / kKeyBlock * kKeyBlock;
+  if (end > last_begin && first_position <= last_begin) {
+    plan_.fresh_blocks.push_back(blocks[static_cast<size_t>(used - 1)]);
+  }
+  add_tiles(rows, shared_begin, used);
+}
+
+void PlanBuilder::add_decode_rows(int32_t row_begin, std::span<const int32_t> shared, std::span<const DecodeRow> rows) {
+  const auto shared_begin = static_cast<int32_t>(plan_.block_ids.size());
+  const auto shared_count = static_cast<int32_t>(shared.size());
+  plan_.block_ids.insert(plan_.block_ids.end(), shared.begin(), shared.end());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto row = static_cast<size_t>(row_begin) + i;
+    const int32_t position = rows[i].keys - 1, slot = position % kKeyBlock;
+    const int32_t block = rows[i].blocks[static_cast<size_t>(position / kKeyBlock - shared_count)];
+    plan_.row_tail[row] = static_cast<int32_t>(plan_.block_ids.size());
+    plan_.row_keys[row] = rows[i].keys;
+    plan_.block_ids.insert(plan_.block_ids.end(), rows[i].blocks.begin(), rows[i].blocks.end());
+    if (slot == 0) plan_.fresh_blocks.push_back(block);
+    plan_.writes.push_back({static_cast<int32_t>(row), block, slot});
+  }
+  add_tiles({row_begin, row_begin + static_cast<int32_t>(rows.size())}, shared_begin, shared_count);
+}
+
+OwnedPlan PlanBuilder::finish() && { return std::move(plan_); }
+
+OwnedPlan plan_groups(int32_t num_rows, std::span<const RowRange> prompts, std::span<const int32_t> completion_begin,
+                      std::span<const RowRange> completions) {
+  PlanBuilder builder(num_rows);
+  for (size_t group = 0; group < prompts.size(); ++group) {
+    const auto begin = static_cast<size_t>(completion_begin[group]);
+    builder.add_group(prompts[group],
+                      completions.subspan(begin, static_cast<size_t>(completion_begin[group + 1]) - begin));
+  }
+  return std::move(builder).finish();
+}
+
+OwnedPlan plan_segments(std::span<const int32_t> boundaries) {
+  PlanBuilder builder(boundaries.empty() ? 0 : boundaries.back());
+  for (size_t i = 0; i + 1 < boundaries.size(); ++i) builder.add_segment({boundaries[i], boundaries[i + 1]});
+  return std::move(builder).finish();
+}
+
+}  // namespace gavel

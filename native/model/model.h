@@ -1,0 +1,30 @@
+// A model: weights and the architecture that names them and builds the graph. One engine, one job thread.
+#pragma once
+#include <memory>
+
+#include "core/arena.h"
+#include "core/context.h"
+#include "model/architecture.h"
+#include "model/input.h"
+#include "model/weights.h"
+
+namespace gavel {
+
+class Model {
+ public:
+  // Checks the config, declares and allocates the weights (zero).
+  static Status create(const ModelConfig& config, std::unique_ptr<Model>* model);
+
+  Weights& weights() { return weights_; }
+  const Weights& weights() const { return weights_; }
+  const Architecture& architecture() const { return *architecture_; }
+  Arena& arena() { return arena_; }
+
+ private:
+  Model() = default;
+  std::unique_ptr<Architecture> architecture_;
+  Weights weights_;
+  Arena arena_;  // activations of this model's steps
+};
+
+}  // namespace gavel

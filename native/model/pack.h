@@ -1,0 +1,47 @@
+// A packed micro-batch: groups laid out as [prompt | completion 1 | ... | completion G] without padding, images windowed,
+// positions, attention plans, and the targets of the head. The last token of a completion predicts nothing, so it has no row;
+// the last prompt row predicts the first token of every completion of its group.
+#pragma once
+#include <span>
+
+#include "model/architecture.h"
+#include "model/attention_plan.h"
+
+namespace gavel {
+
+struct PackTargets {
+  std::vector<int32_t> rows;               // [R] ascending
+  std::vector<int32_t> tokens;             // [R]
+  std::vector<float> inverse_temperature;  // [R]
+  std::vector<int32_t> output;             // [R] index of the completion token, completions concatenated in order
+};
+
+class Pack {
+ public:
+  // Checks prompts against the architecture (token range, image counts) and lays everything out.
+  Status build(const Architecture& architecture, std::span<const GroupInput* const> groups);
+
+  // Valid until the next build. The decoder plan is the transient one; the sampler replaces it.
+  const PackView& view() const { return view_; }
+  const PackTargets& targets() const { return targets_; }
+  const std::vector<RowRange>& prompts() const { return prompts_; }
+  // Rope position after each group's prompt.
+  const std::vector<int32_t>& next_positions() const { return next_positions_; }
+
+  // Rows a group takes, before it is built.
+  static int64_t rows_of(const GroupInput& group);
+
+ private:
+  Status add_group(const Architecture& architecture, const GroupInput& group, VisionLayout* vision);
+  std::vector<int32_t> tokens_, positions_, axes_[3], feature_rows_, patch_positions_, next_positions_;
+  std::vector<RowRange> prompts_, completions_;
+  std::vector<int32_t> completion_begin_;
+  VisionLayout vision_;
+  PackTargets targets_;
+  int32_t num_outputs_ = 0;
+  OwnedPlan plan_, window_plan_, image_plan_;
+  AttentionPlan plan_view_, window_view_, image_view_;
+  PackView view_;
+};
+
+}  // namespace gavel

@@ -1,0 +1,17 @@
+// Every parameter struct of the registry.
+#pragma once
+#include "ops/adamw.h"
+#include "ops/attention.h"
+#include "ops/embedding.h"
+#include "ops/gelu.h"
+#include "ops/global_norm.h"
+#include "ops/head_logprob.h"
+#include "ops/layer_norm.h"
+#include "ops/linear.h"
+#include "ops/patch_embedding.h"
+#include "ops/registry.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/rope_table.h"
+#include "ops/sample_token.h"
+#include "ops/swiglu.h"

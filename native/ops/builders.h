@@ -1,0 +1,127 @@
+// Graph builders: what a family file calls. Each allocates its result, runs and records one op.
+#pragma once
+#include "ops/all.h"
+#include "ops/tape.h"
+
+namespace gavel {
+
+inline Tensor embedding(Tape& tape, Tensor table, const int32_t* tokens, int64_t count, Tensor features,
+                        const int32_t* feature_rows) {
+  Embedding p;
+  p.table = table;
+  p.features = features;
+  p.tokens = tokens;
+  p.feature_rows = feature_rows;
+  p.out = tape.activation({count, table.cols()}, table.dtype);
+  tape.apply(Op::embedding, p, {table.id, features.id}, p.out.id);
+  return p.out;
+}
+
+inline Tensor patch_embedding(Tape& tape, Tensor weight, Tensor bias, const float* pixels, const int32_t* order, int64_t rows) {
+  PatchEmbedding p;
+  p.weight = weight;
+  p.bias = bias;
+  p.pixels = pixels;
+  p.order = order;
+  p.out = tape.activation({rows, weight.rows()}, weight.dtype);
+  p.gathered = tape.buffer({rows, weight.cols()}, weight.dtype);
+  tape.apply(Op::patch_embedding, p, {weight.id, bias.id}, p.out.id);
+  return p.out;
+}
+
+inline Tensor rms_norm(Tape& tape, Tensor x, Tensor weight, float eps) {
+  RmsNorm p;
+  p.x = x;
+  p.weight = weight;
+  p.eps = eps;
+  p.out = tape.activation(x.shape, x.dtype);
+  p.inverse_rms = tape.buffer({x.rows()}, DType::f32);
+  tape.apply(Op::rms_norm, p, {x.id, weight.id}, p.out.id);
+  return p.out;
+}
+
+inline Tensor linear(Tape& tape, Tensor x, Tensor weight, Tensor bias = {}, Tensor residual = {}) {
+  Linear p;
+  p.x = x;
+  p.weight = weight;
+  p.bias = bias;
+  p.residual = residual;
+  p.out = tape.activation({x.rows(), weight.rows()}, x.dtype);
+  tape.apply(Op::linear, p, {x.id, weight.id, bias.id, residual.id}, p.out.id);
+  return p.out;
+}
+
+// Rotates in place: x keeps its id, and its gradient is rotated back in place.
+inline void rope(Tape& tape, Tensor x, Tensor cosine, Tensor sine, int32_t heads, int32_t head_dim) {
+  Rope p;
+  p.x = x;
+  p.cosine = cosine;
+  p.sine = sine;
+  p.heads = heads;
+  p.head_dim = head_dim;
+  tape.apply(Op::rope, p, {x.id}, x.id);
+}
+
+struct RopeTables {
+  Tensor cosine, sine;
+};
+
+inline RopeTables rope_table(Tape& tape, const int32_t* positions, int64_t rows, const std::vector<int32_t>& axis,
+                             const std::vector<float>& inverse_frequency) {
+  RopeTable p;
+  const int64_t half = static_cast<int64_t>(inverse_frequency.size());
+  p.cosine = tape.activation({rows, half}, DType::f32);
+  p.sine = tape.buffer({rows, half}, DType::f32);
+  p.positions = positions;
+  p.axis = axis.data();
+  p.inverse_frequency = inverse_frequency.data();
+  tape.apply(Op::rope_table, p, {}, p.cosine.id);
+  return {p.cosine, p.sine};
+}
+
+// `store` is one layer of a paged store; without data a transient one is taken from the arena for the call.
+inline Tensor attention(Tape& tape, Tensor qkv, const AttentionPlan* plan, KvStore store, int32_t query_heads,
+                        int32_t kv_heads, int32_t head_dim, float scale) {
+  Attention p;
+  p.qkv = qkv;
+  p.plan = plan;
+  p.query_heads = query_heads;
+  p.kv_heads = kv_heads;
+  p.head_dim = head_dim;
+  p.scale = scale;
+  p.out = tape.activation({qkv.rows(), int64_t{query_heads} * head_dim}, qkv.dtype);
+  p.lse = tape.buffer({qkv.rows(), query_heads}, DType::f32);
+  p.store = store;
+  const size_t mark = tape.arena().mark();
+  if (store.data == nullptr) {
+    const int64_t elements = int64_t{plan->num_blocks} * kv_heads * 2 * store.tile_size(head_dim);
+    p.store.data = tape.buffer({elements}, qkv.dtype).data;
+  }
+  tape.apply(Op::attention, p, {qkv.id}, p.out.id);
+  tape.arena().reset(mark);
+  return p.out;
+}
+
+inline Tensor swiglu(Tape& tape, Tensor x) {
+  Swiglu p;
+  p.x = x;
+  p.out = tape.activation({x.rows(), x.cols() / 2}, x.dtype);
+  tape.apply(Op::swiglu, p, {x.id}, p.out.id);
+  return p.out;
+}
+
+inline Tensor gelu(Tape& tape, Tensor x) {
+  Gelu p;
+  p.x = x;
+  p.out = tape.activation(x.shape, x.dtype);
+  tape.apply(Op::gelu, p, {x.id}, p.out.id);
+  return p.out;
+}
+
+// The same memory seen as [rows, cols]; it keeps its id, so gradients keep the first shape's memory.
+inline Tensor reshaped(Tensor x, int64_t rows, int64_t cols) {
+  x.shape = {rows, cols};
+  return x;
+}
+
+}  // namespace gavel

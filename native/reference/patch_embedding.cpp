@@ -1,0 +1,39 @@
+// patch_embedding by its definition: gather, round, and the linear map in double.
+#include "reference/kernels.h"
+
+namespace gavel::reference {
+namespace {
+
+Linear as_linear(const PatchEmbedding& p) {
+  Linear linear;
+  linear.out = p.out;
+  linear.x = p.gathered;
+  linear.weight = p.weight;
+  linear.bias = p.bias;
+  linear.grad_out = p.grad_out;
+  linear.grad_weight = p.grad_weight;
+  linear.grad_bias = p.grad_bias;
+  return linear;
+}
+
+}  // namespace
+
+void patch_embedding_forward(Context& context, const PatchEmbedding& p) {
+  const int64_t columns = p.weight.cols();
+  for (int64_t row = 0; row < p.gathered.rows(); ++row) {
+    const int64_t from = p.order != nullptr ? p.order[row] : row;
+    for (int64_t i = 0; i < columns; ++i) {
+      const float value = p.pixels[from * columns + i];
+      if (p.gathered.dtype == DType::bf16) {
+        p.gathered.bf16()[row * columns + i] = float_to_bf16(value);
+      } else {
+        p.gathered.f32()[row * columns + i] = value;
+      }
+    }
+  }
+  linear_forward(context, as_linear(p));
+}
+
+void patch_embedding_backward(Context& context, const PatchEmbedding& p) { linear_backward(context, as_linear(p)); }
+
+}  // namespace gavel::reference

@@ -1,0 +1,390 @@
+#include "sample/sampler.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <memory>
+
+#include "model/pack.h"
+#include "ops/all.h"
+#include "sample/kv_pool.h"
+
+namespace gavel {
+namespace {
+
+constexpr int64_t kPrefillRows = 8192;  // prompts computed together, in rows
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// A group in flight: its prompt's pages live until its last row has finished.
+struct Group {
+  int32_t request = 0;
+  int32_t prompt_length = 0, next_position = 0;
+  std::vector<int32_t> blocks;      // the prompt's pages, the partial last one included
+  std::vector<uint8_t> last_hidden;  // [H] of the last prompt row: predicts every first token
+  int32_t admitted = 0, finished = 0;
+  int32_t full_blocks() const { return prompt_length / kKeyBlock; }
+  bool has_partial() const { return prompt_length % kKeyBlock != 0; }
+};
+
+struct Row {
+  Group* group = nullptr;
+  int32_t reserved = 0;         // pages it may still take
+  bool copy_pending = false;    // its first page starts as a copy of the prompt's partial one
+  std::vector<int32_t> blocks;  // its own pages, from the prompt's first partial block on
+  Completion completion;
+};
+
+class Run {
+ public:
+  Run(Model& model, Context& context, const std::vector<SampleRequest>& requests, const SampleSettings& settings, SampleStats* stats)
+      : model_(model), context_(context), requests_(requests), settings_(settings), stats_(*stats),
+        no_grads_(static_cast<size_t>(model.weights().size())) {}
+
+  Status prepare();
+  bool done() const { return next_request_ == requests_.size() && rows_.empty() && groups_.empty(); }
+  Status step(std::vector<Completion>* finished);
+
+ private:
+  int32_t own_pages(const SampleRequest& request) const;
+  int32_t prompt_pages(const SampleRequest& request) const;
+  Status prefill();
+  Status compute_prompts(const std::vector<int32_t>& batch);
+  void admit();
+  Status decode();
+  Status draw();
+  void retire(std::vector<Completion>* finished);
+  template <class Body>
+  Status run_graph(const Body& body);
+
+  Model& model_;
+  Context& context_;
+  const std::vector<SampleRequest>& requests_;
+  const SampleSettings& settings_;
+  SampleStats& stats_;
+  std::vector<Tensor> no_grads_;
+  KvPool pool_;
+  int32_t promised_ = 0;  // pages reserved by rows that have not taken them yet
+  size_t next_request_ = 0;
+  std::vector<std::unique_ptr<Group>> groups_;
+  std::vector<std::unique_ptr<Row>> rows_;
+  std::vector<uint8_t> hidden_;  // [rows, H] what the head reads this step
+  std::vector<float> logits_, normalizer_, tile_sums_, inverse_temperature_, logprob_, kept_;
+  std::vector<int32_t> head_rows_, drawn_;
+  std::vector<SampleOptions> options_;
+};
+
+int32_t Run::own_pages(const SampleRequest& request) const {
+  const int32_t prompt = static_cast<int32_t>(request.prompt_tokens.size());
+  // The last token drawn is never fed back: keys run to prompt + max_new_tokens - 1.
+  const int32_t keys = prompt + std::max(0, request.max_new_tokens - 1);
+  return (keys + kKeyBlock - 1) / kKeyBlock - prompt / kKeyBlock;
+}
+
+int32_t Run::prompt_pages(const SampleRequest& request) const {
+  return (static_cast<int32_t>(request.prompt_tokens.size()) + kKeyBlock - 1) / kKeyBlock;
+}
+
+Status Run::prepare() {
+  int32_t own = 0, prompt = 0, rows = 0;
+  int64_t prompts_at_once = 0;
+  for (const SampleRequest& request : requests_) {
+    if (request.prompt_tokens.empty()) return Status::error(Code::invalid_argument, "Expected at least one prompt token but received none.");
+    if (request.count < 1 || request.max_new_tokens < 1) return Status::error(Code::invalid_argument, "Expected `count` and `maxNewTokens` of at least 1.");
+    own = std::max(own, own_pages(request));
+    prompt = std::max(prompt, prompt_pages(request));
+    rows = std::min(settings_.max_rows, rows + request.count);
+    prompts_at_once = std::max<int64_t>(prompts_at_once, (settings_.max_rows + request.count - 1) / request.count + 1);
+  }
+  prompts_at_once = std::min<int64_t>(prompts_at_once, static_cast<int64_t>(requests_.size()));
+  const int64_t blocks = int64_t{rows} * own + prompts_at_once * prompt;
+  if (blocks > 1 << 30) return Status::error(Code::out_of_memory, "Expected fewer rows or shorter completions: the key-value pages do not fit.");
+  GAVEL_RETURN_IF_ERROR(pool_.reserve(model_.architecture(), model_.weights().dtype(), static_cast<int32_t>(std::max<int64_t>(blocks, 1))));
+  stats_.kv_bytes = pool_.size_bytes();
+  return Status::success();
+}
+
+template <class Body>
+Status Run::run_graph(const Body& body) {
+  Arena& arena = model_.arena();
+  arena.reset();
+  arena.reset_peak();
+  arena.set_measuring(true);
+  Status status = body();
+  const size_t peak = arena.peak();
+  arena.set_measuring(false);
+  arena.reset();
+  // Decode batches shrink and grow: a little headroom spares re-reservations.
+  if (status.ok() && peak > arena.capacity()) status = arena.reserve(peak + peak / 4);
+  if (status.ok()) status = body();
+  arena.reset();
+  return status;
+}
+
+Status Run::compute_prompts(const std::vector<int32_t>& batch) {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<GroupInput> inputs;
+  std::vector<const GroupInput*> pointers;
+  for (int32_t request : batch) inputs.push_back({requests_[static_cast<size_t>(request)].prompt_tokens, requests_[static_cast<size_t>(request)].images, {}});
+  for (const GroupInput& input : inputs) pointers.push_back(&input);
+  Pack pack;
+  GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), pointers));
+  PlanBuilder builder(pack.view().num_tokens);
+  std::vector<std::unique_ptr<Group>> made;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    auto group = std::make_unique<Group>();
+    group->request = batch[i];
+    group->prompt_length = pack.prompts()[i].size();
+    group->next_position = pack.next_positions()[i];
+    for (int32_t n = prompt_pages(requests_[static_cast<size_t>(batch[i])]); n-- > 0;) group->blocks.push_back(pool_.take());
+    builder.add_prefill(pack.prompts()[i], group->blocks);
+    stats_.prompt_tokens += group->prompt_length;
+    made.push_back(std::move(group));
+  }
+  const OwnedPlan plan = std::move(builder).finish();
+  const AttentionPlan plan_view = plan.view();
+  PackView view = pack.view();
+  view.plan = &plan_view;
+  view.kv = pool_.data();
+  view.kv_layer_bytes = pool_.layer_bytes();
+  const size_t row_bytes = static_cast<size_t>(model_.architecture().hidden_size) * dtype_size(model_.weights().dtype());
+  GAVEL_RETURN_IF_ERROR(run_graph([&] {
+    Tape tape(context_, cpu_ops(), model_.arena(), no_grads_, {});
+    const Tensor hidden = model_.architecture().forward(tape, model_.weights(), view);
+    if (tape.dry() || !tape.status().ok()) return Status(tape.status());
+    for (size_t i = 0; i < made.size(); ++i) {
+      const uint8_t* row = static_cast<const uint8_t*>(hidden.data) + static_cast<size_t>(pack.prompts()[i].end - 1) * row_bytes;
+      made[i]->last_hidden.assign(row, row + row_bytes);
+    }
+    return Status::success();
+  }));
+  for (auto& group : made) groups_.push_back(std::move(group));
+  stats_.prefill_seconds += seconds_since(start);
+  return Status::success();
+}
+
+// Takes as many waiting prompts as free rows and pages allow.
+Status Run::prefill() {
+  int64_t free_rows = settings_.max_rows - static_cast<int64_t>(rows_.size());
+  for (const auto& group : groups_) free_rows -= requests_[static_cast<size_t>(group->request)].count - group->admitted;
+  std::vector<int32_t> batch;
+  int64_t prompt_rows = 0;
+  int32_t pages = pool_.available() - promised_;
+  while (next_request_ < requests_.size() && free_rows > 0) {
+    const SampleRequest& request = requests_[next_request_];
+    // One row at least must be able to follow its prompt.
+    const int32_t needed = prompt_pages(request) + own_pages(request);
+    if (pages < needed) break;
+    if (!batch.empty() && prompt_rows + static_cast<int64_t>(request.prompt_tokens.size()) > kPrefillRows) {
+      GAVEL_RETURN_IF_ERROR(compute_prompts(batch));
+      batch.clear();
+      prompt_rows = 0;
+    }
+    batch.push_back(static_cast<int32_t>(next_request_++));
+    prompt_rows += static_cast<int64_t>(request.prompt_tokens.size());
+    pages -= prompt_pages(request) + own_pages(request) * static_cast<int32_t>(std::min<int64_t>(request.count, free_rows));
+    free_rows -= request.count;
+  }
+  return batch.empty() ? Status::success() : compute_prompts(batch);
+}
+
+void Run::admit() {
+  for (const auto& group : groups_) {
+    const SampleRequest& request = requests_[static_cast<size_t>(group->request)];
+    const int32_t own = own_pages(request);
+    while (group->admitted < request.count && static_cast<int32_t>(rows_.size()) < settings_.max_rows && pool_.available() - promised_ >= own) {
+      auto row = std::make_unique<Row>();
+      row->group = group.get();
+      row->reserved = own;
+      promised_ += own;
+      row->copy_pending = group->has_partial();
+      row->completion.request = group->request;
+      row->completion.sample = request.first_sample + group->admitted++;
+      rows_.push_back(std::move(row));
+    }
+  }
+  // Rows of a group side by side read its prompt's pages once.
+  std::stable_sort(rows_.begin(), rows_.end(), [](const auto& a, const auto& b) { return a->completion.request < b->completion.request; });
+}
+
+// One forward over every row that has drawn a token; the others take their group's last prompt row.
+Status Run::decode() {
+  const Architecture& architecture = model_.architecture();
+  const size_t row_bytes = static_cast<size_t>(architecture.hidden_size) * dtype_size(model_.weights().dtype());
+  hidden_.resize(std::max(hidden_.size(), rows_.size() * row_bytes));
+  std::vector<int32_t> tokens, positions, slots;
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    const Row& row = *rows_[i];
+    if (row.completion.tokens.empty()) {
+      std::memcpy(hidden_.data() + i * row_bytes, row.group->last_hidden.data(), row_bytes);
+    } else {
+      tokens.push_back(row.completion.tokens.back());
+      positions.push_back(row.group->next_position + static_cast<int32_t>(row.completion.tokens.size()) - 1);
+      slots.push_back(static_cast<int32_t>(i));
+    }
+  }
+  if (tokens.empty()) return Status::success();
+  const int32_t count = static_cast<int32_t>(tokens.size());
+  std::vector<int32_t> all_positions;
+  for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) all_positions.insert(all_positions.end(), positions.begin(), positions.end());
+
+  PlanBuilder builder(count);
+  std::vector<DecodeRow> group_rows;
+  for (int32_t begin = 0; begin < count;) {
+    Group* group = rows_[static_cast<size_t>(slots[static_cast<size_t>(begin)])]->group;
+    group_rows.clear();
+    int32_t end = begin;
+    for (; end < count && rows_[static_cast<size_t>(slots[static_cast<size_t>(end)])]->group == group; ++end) {
+      Row& row = *rows_[static_cast<size_t>(slots[static_cast<size_t>(end)])];
+      const int32_t keys = group->prompt_length + static_cast<int32_t>(row.completion.tokens.size());
+      const int32_t needed = (keys + kKeyBlock - 1) / kKeyBlock - group->full_blocks();
+      while (static_cast<int32_t>(row.blocks.size()) < needed) {
+        row.blocks.push_back(pool_.take());
+        --row.reserved;
+        --promised_;
+      }
+      if (row.copy_pending) {
+        builder.add_copy(group->blocks.back(), row.blocks.front());
+        row.copy_pending = false;
+      }
+      group_rows.push_back({row.blocks, keys});
+    }
+    builder.add_decode_rows(begin, std::span(group->blocks).first(static_cast<size_t>(group->full_blocks())), group_rows);
+    begin = end;
+  }
+  const OwnedPlan plan = std::move(builder).finish();
+  const AttentionPlan plan_view = plan.view();
+  PackView view;
+  view.num_tokens = count;
+  view.tokens = tokens.data();
+  view.positions = all_positions.data();
+  view.plan = &plan_view;
+  view.kv = pool_.data();
+  view.kv_layer_bytes = pool_.layer_bytes();
+  return run_graph([&] {
+    Tape tape(context_, cpu_ops(), model_.arena(), no_grads_, {});
+    const Tensor hidden = architecture.forward(tape, model_.weights(), view);
+    if (tape.dry() || !tape.status().ok()) return Status(tape.status());
+    for (size_t n = 0; n < slots.size(); ++n) {
+      std::memcpy(hidden_.data() + static_cast<size_t>(slots[n]) * row_bytes, static_cast<const uint8_t*>(hidden.data) + n * row_bytes, row_bytes);
+    }
+    return Status::success();
+  });
+}
+
+Status Run::draw() {
+  const Architecture& architecture = model_.architecture();
+  const size_t count = rows_.size(), vocabulary = static_cast<size_t>(architecture.vocabulary);
+  const size_t tiles = (vocabulary + kVocabularyTile - 1) / kVocabularyTile;
+  logits_.resize(std::max(logits_.size(), count * vocabulary));
+  tile_sums_.resize(std::max(tile_sums_.size(), count * tiles * 2));
+  normalizer_.resize(count);
+  logprob_.resize(count);
+  kept_.resize(count);
+  drawn_.resize(count);
+  inverse_temperature_.resize(count);
+  options_.resize(count);
+  head_rows_.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    const Row& row = *rows_[i];
+    const SampleRequest& request = requests_[static_cast<size_t>(row.completion.request)];
+    head_rows_[i] = static_cast<int32_t>(i);
+    inverse_temperature_[i] = request.temperature > 0 ? 1.0f / request.temperature : 1.0f;
+    options_[i].key = {request.seed, request.id, static_cast<uint32_t>(row.completion.sample), static_cast<uint32_t>(row.completion.tokens.size())};
+    options_[i].greedy = request.temperature <= 0;
+    options_[i].top_k = request.top_k;
+    options_[i].top_p = request.top_p;
+    options_[i].min_p = request.min_p;
+  }
+  HeadLogprob head;
+  head.hidden.data = hidden_.data();
+  head.hidden.shape = {static_cast<int64_t>(count), architecture.hidden_size};
+  head.hidden.dtype = model_.weights().dtype();
+  head.weight = model_.weights()[architecture.head];
+  head.num_targets = static_cast<int32_t>(count);
+  head.rows = head_rows_.data();
+  head.inverse_temperature = inverse_temperature_.data();
+  head.log_normalizer = normalizer_.data();
+  head.logits = logits_.data();
+  head.tile_sums = tile_sums_.data();
+  cpu_ops()[Op::head_logprob].forward(context_, &head);
+
+  SampleToken sample;
+  sample.num_rows = static_cast<int32_t>(count);
+  sample.vocabulary = architecture.vocabulary;
+  sample.logits = logits_.data();
+  sample.log_normalizer = normalizer_.data();
+  sample.tile_sums = tile_sums_.data();
+  sample.options = options_.data();
+  sample.banned = settings_.banned_tokens.data();
+  sample.num_banned = static_cast<int32_t>(settings_.banned_tokens.size());
+  sample.tokens = drawn_.data();
+  sample.logprob = logprob_.data();
+  sample.log_kept_mass = kept_.data();
+  cpu_ops()[Op::sample_token].forward(context_, &sample);
+  for (size_t i = 0; i < count; ++i) {
+    Completion& completion = rows_[i]->completion;
+    if (drawn_[i] < 0) {
+      return Status::error(Code::non_finite, "Expected finite logits but request " + std::to_string(completion.request) + " has none at token " + std::to_string(completion.tokens.size()) + ". The weights are damaged: go back to an earlier checkpoint.");
+    }
+    completion.tokens.push_back(drawn_[i]);
+    completion.logprobs.push_back(logprob_[i]);
+    completion.log_kept_mass.push_back(kept_[i]);
+  }
+  return Status::success();
+}
+
+void Run::retire(std::vector<Completion>* finished) {
+  std::erase_if(rows_, [&](const std::unique_ptr<Row>& row) {
+    const SampleRequest& request = requests_[static_cast<size_t>(row->completion.request)];
+    const auto& tokens = row->completion.tokens;
+    const bool stopped = std::find(request.stop_tokens.begin(), request.stop_tokens.end(), tokens.back()) != request.stop_tokens.end();
+    if (!stopped && static_cast<int32_t>(tokens.size()) < request.max_new_tokens) return false;
+    row->completion.stopped = stopped;
+    stats_.completion_tokens += static_cast<int64_t>(tokens.size());
+    ++stats_.completions;
+    ++row->group->finished;
+    promised_ -= row->reserved;
+    pool_.give(&row->blocks);
+    finished->push_back(std::move(row->completion));
+    return true;
+  });
+  std::erase_if(groups_, [&](const std::unique_ptr<Group>& group) {
+    if (group->finished < requests_[static_cast<size_t>(group->request)].count) return false;
+    pool_.give(&group->blocks);
+    return true;
+  });
+}
+
+Status Run::step(std::vector<Completion>* finished) {
+  GAVEL_RETURN_IF_ERROR(prefill());
+  admit();
+  if (rows_.empty()) return Status::error(Code::internal, "Expected pages for at least one row.");
+  const auto start = std::chrono::steady_clock::now();
+  GAVEL_RETURN_IF_ERROR(decode());
+  GAVEL_RETURN_IF_ERROR(draw());
+  retire(finished);
+  ++stats_.decode_steps;
+  stats_.decode_seconds += seconds_since(start);
+  return Status::success();
+}
+
+}  // namespace
+
+Status Sampler::run(const std::vector<SampleRequest>& requests, const SampleSettings& settings, const std::atomic<bool>& aborted,
+                    const std::function<void(std::vector<Completion>)>& on_finished, SampleStats* stats) {
+  if (settings.max_rows < 1) return Status::error(Code::invalid_argument, "Expected `maxRows` of at least 1.");
+  Run run(model_, context_, requests, settings, stats);
+  GAVEL_RETURN_IF_ERROR(run.prepare());
+  while (!run.done()) {
+    if (aborted.load(std::memory_order_relaxed)) return Status::error(Code::aborted, "The run was aborted.");
+    std::vector<Completion> finished;
+    GAVEL_RETURN_IF_ERROR(run.step(&finished));
+    if (!finished.empty()) on_finished(std::move(finished));
+  }
+  return Status::success();
+}
+
+}  // namespace gavel

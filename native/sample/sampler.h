@@ -1,0 +1,56 @@
+// Batched group sampling with continuous batching: a prompt (and its images) is computed once per group, its full key blocks
+// are shared by the group's rows, a finished row is replaced at once. Job thread only.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <vector>
+
+#include "core/context.h"
+#include "model/input.h"
+#include "model/model.h"
+
+namespace gavel {
+
+struct SampleRequest {
+  uint64_t id = 0;
+  std::vector<int32_t> prompt_tokens;
+  std::vector<ImageInput> images;
+  int32_t count = 1, first_sample = 0, max_new_tokens = 1;
+  uint64_t seed = 0;
+  float temperature = 1.0f;  // 0: greedy
+  int32_t top_k = 0;
+  float top_p = 1.0f, min_p = 0.0f;
+  std::vector<int32_t> stop_tokens;
+};
+
+struct Completion {
+  int32_t request = 0, sample = 0;
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs, log_kept_mass;
+  bool stopped = false;  // by a stop token; else by length
+};
+
+struct SampleSettings {
+  int32_t max_rows = 256;
+  std::vector<int32_t> banned_tokens;
+};
+
+struct SampleStats {
+  int64_t completions = 0, completion_tokens = 0, prompt_tokens = 0, decode_steps = 0;
+  double prefill_seconds = 0, decode_seconds = 0;
+  size_t kv_bytes = 0;
+};
+
+class Sampler {
+ public:
+  Sampler(Model& model, Context& context) : model_(model), context_(context) {}
+  // `on_finished` is called on the job thread, at most once per decode step, with what that step finished.
+  Status run(const std::vector<SampleRequest>& requests, const SampleSettings& settings, const std::atomic<bool>& aborted,
+             const std::function<void(std::vector<Completion>)>& on_finished, SampleStats* stats);
+
+ private:
+  Model& model_;
+  Context& context_;
+};
+
+}  // namespace gavel

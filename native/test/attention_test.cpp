@@ -1,0 +1,132 @@
+#include "test/attention_case.h"
+
+namespace gavel::test {
+namespace {
+
+const std::vector<GroupShape> kMixed = {{70, {3, 65, 40}}, {0, {17}}, {5, {1}}, {64, {2, 2}}, {130, {}}};
+
+void check_forward(OwnedPlan plan, Heads heads, DType dtype, Isa isa) {
+  TestContext context(2, isa);
+  AttentionCase one(std::move(plan), heads, dtype, 7);
+  cpu::attention_forward(context, one.p);
+  const std::vector<double> out = one.out.doubles(), lse = one.lse.doubles();
+  one.out.poison();
+  one.lse.poison();
+  reference::attention_forward(context, one.p);
+  // bf16: p and out are rounded to 8 bits.
+  CHECK_RELATIVE_L2(out, one.out.doubles(), dtype == DType::f32 ? 1e-6 : 4e-3);
+  CHECK_MAX_ABS(lse, one.lse.doubles(), 4e-6);
+}
+
+// The forward of the device under test gives out and lse; the oracle recomputes its own.
+void check_backward(OwnedPlan plan, Heads heads, DType dtype, Isa isa) {
+  TestContext context(2, isa);
+  AttentionCase one(std::move(plan), heads, dtype, 11);
+  cpu::attention_forward(context, one.p);
+  cpu::attention_backward(context, one.p);
+  const std::vector<double> grad = one.grad_qkv.doubles();
+  one.grad_qkv.poison();
+  reference::attention_backward(context, one.p);
+  // bf16: out, and with it D, is rounded to 8 bits; so is the result.
+  CHECK_RELATIVE_L2(grad, one.grad_qkv.doubles(), dtype == DType::f32 ? 2e-6 : 6e-3);
+}
+
+}  // namespace
+
+TEST("attention: forward equals the reference for every head size and dtype") {
+  for (Isa isa : isas()) {
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      for (Heads heads : {Heads{4, 2, 16}, Heads{3, 1, 32}, Heads{2, 2, 48}, Heads{7, 1, 64}, Heads{2, 1, 80},
+                          Heads{2, 2, 96}, Heads{1, 1, 112}, Heads{6, 2, 128}}) {
+        check_forward(plan_of(kMixed), heads, dtype, isa);
+      }
+    }
+  }
+}
+
+TEST("attention: backward equals the reference for every head size and dtype") {
+  for (Isa isa : isas()) {
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      for (Heads heads : {Heads{4, 2, 16}, Heads{3, 1, 32}, Heads{2, 2, 48}, Heads{7, 1, 64}, Heads{2, 1, 80},
+                          Heads{2, 2, 96}, Heads{1, 1, 112}, Heads{6, 2, 128}}) {
+        check_backward(plan_of(kMixed), heads, dtype, isa);
+      }
+    }
+  }
+}
+
+TEST("attention: full segments equal the reference") {
+  const std::vector<int32_t> boundaries = {0, 16, 16, 17, 81, 145, 300};
+  for (Isa isa : isas()) {
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      check_forward(plan_segments(boundaries), {2, 2, 80}, dtype, isa);
+      check_backward(plan_segments(boundaries), {2, 2, 80}, dtype, isa);
+    }
+  }
+}
+
+TEST("attention: reference gradients equal finite differences") {
+  TestContext context;
+  AttentionCase one(plan_of({{5, {3, 4}}, {0, {2}}}), {4, 2, 16}, DType::f32, 3, 1.0);
+  reference::attention_backward(context, one.p);
+  const std::vector<double> grad = one.grad_qkv.doubles(), upstream = one.grad_out.doubles(), x = one.qkv.doubles();
+  std::vector<size_t> chosen;
+  for (size_t i = 0; i < x.size(); i += 7) chosen.push_back(i);
+  const auto f = [&](const std::vector<double>& point) {
+    one.qkv.assign(point);
+    reference::attention_forward(context, one.p);
+    return dot(one.out.doubles(), upstream);
+  };
+  CHECK_LE(gradient_error(f, x, grad, 0x1p-5, chosen), 1e-5);
+}
+
+TEST("attention: the backward has the same bits for any number of threads") {
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    AttentionCase one(plan_of({{70, {3, 65, 40}}, {0, {17}}, {20, {30, 30}}}), {6, 3, 32}, dtype, 5);
+    std::vector<uint8_t> first;
+    for (int threads : {1, 2, 3}) {
+      TestContext context(threads);
+      cpu::attention_forward(context, one.p);
+      one.grad_qkv.poison();
+      cpu::attention_backward(context, one.p);
+      const GuardedMemory& memory = one.grad_qkv.memory();
+      const std::vector<uint8_t> bytes(memory.data(), memory.data() + memory.size());
+      if (first.empty()) first = bytes;
+      CHECK(bytes == first);
+    }
+  }
+}
+
+TEST("attention: rows outside every tile get zero gradient") {
+  TestContext context(2);
+  PlanBuilder builder(60);
+  const RowRange completions[] = {{30, 41}, {41, 43}};
+  builder.add_group({10, 30}, completions);
+  AttentionCase one(std::move(builder).finish(), {2, 1, 16}, DType::f32, 9);
+  cpu::attention_forward(context, one.p);
+  cpu::attention_backward(context, one.p);
+  const std::vector<double> grad = one.grad_qkv.doubles();
+  for (size_t i = 0; i < grad.size(); ++i) {
+    const size_t row = i / 64;
+    if (row < 10 || row >= 43) CHECK_EQ(grad[i], 0.0);
+  }
+  one.grad_qkv.poison();
+  reference::attention_backward(context, one.p);
+  CHECK_RELATIVE_L2(grad, one.grad_qkv.doubles(), 2e-6);
+}
+
+TEST("attention: a NaN in a query or in a key it sees reaches the output") {
+  for (Isa isa : isas()) {
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      for (int64_t column : {0, 17, 40}) {  // of the query, the key, the value
+        TestContext context(1, isa);
+        AttentionCase one(plan_of({{3, {2}}}), {1, 1, 16}, dtype, 13);
+        one.qkv.store(column, std::numeric_limits<double>::quiet_NaN());
+        cpu::attention_forward(context, one.p);
+        CHECK(std::isnan(one.out.load(column % 16)));
+      }
+    }
+  }
+}
+
+}  // namespace gavel::test

@@ -1,0 +1,212 @@
+// The engine end to end without Node: a small vision-language model with seeded weights is sampled, scored and trained.
+#include <cmath>
+#include <cstring>
+
+#include "core/philox.h"
+#include "model/model.h"
+#include "sample/sampler.h"
+#include "test/check.h"
+#include "train/trainer.h"
+
+namespace gavel {
+namespace {
+
+constexpr int32_t kImageToken = 50;
+
+ModelConfig small_config(DType dtype) {
+  ModelConfig config;
+  config.family = "qwen2_5_vl";
+  config.dtype = dtype;
+  config.numbers = {{"vocab_size", {301}},        {"hidden_size", {48}},
+                    {"intermediate_size", {72}},  {"num_hidden_layers", {2}},
+                    {"num_attention_heads", {3}}, {"num_key_value_heads", {1}},
+                    {"tie_word_embeddings", {1}}, {"rope_parameters.mrope_section", {2, 3, 3}},
+                    {"image_token_id", {kImageToken}}, {"vision_config.depth", {2}},
+                    {"vision_config.hidden_size", {32}}, {"vision_config.intermediate_size", {24}},
+                    {"vision_config.num_heads", {2}}, {"vision_config.patch_size", {2}},
+                    {"vision_config.window_size", {8}}, {"vision_config.fullatt_block_indexes", {1}}};
+  return config;
+}
+
+struct Engine {
+  ThreadPool pool;
+  Scratch scratch;
+  Context context;
+  std::unique_ptr<Model> model;
+  FlushDenormals flush;
+
+  Engine(DType dtype, int threads, Isa isa = detect_isa()) : pool(threads), context{&pool, &scratch, isa} {
+    const Status status = Model::create(small_config(dtype), &model);
+    if (!status.ok()) test::fail(__FILE__, __LINE__, status.message);
+    model->weights().initialize(3, 0.2);
+  }
+};
+
+uint32_t draw(uint32_t item, uint32_t position) { return random_bits({5, item, 0, position})[0]; }
+
+GroupInput group_of(uint32_t item, int32_t text, bool image) {
+  GroupInput group;
+  for (int32_t i = 0; i < text; ++i) group.prompt_tokens.push_back(static_cast<int32_t>(51 + draw(item, static_cast<uint32_t>(i)) % 250));
+  if (image) {
+    ImageInput picture;
+    picture.grid = {1, 6, 4};
+    for (uint32_t i = 0; i < 24 * 24; ++i) picture.pixels.push_back(static_cast<float>(draw(item + 100, i) % 1000) * 0.002f - 1.0f);
+    group.images.push_back(std::move(picture));
+    for (int i = 0; i < 6; ++i) group.prompt_tokens.push_back(kImageToken);
+    group.prompt_tokens.push_back(60);
+  }
+  return group;
+}
+
+int64_t different_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return -1;
+  int64_t count = 0;
+  for (size_t i = 0; i < a.size(); ++i) count += std::memcmp(&a[i], &b[i], sizeof(float)) != 0;
+  return count;
+}
+
+void sampled_equals_trained(DType dtype, Isa isa) {
+  Engine sampling(dtype, 2, isa), training(dtype, 1, isa);
+  const std::atomic<bool> never{false};
+  std::vector<GroupInput> groups;
+  for (uint32_t item = 0; item < 4; ++item) groups.push_back(group_of(item, 20 + static_cast<int32_t>(item) * 31, item % 2 == 1));
+  std::vector<SampleRequest> requests;
+  for (uint32_t item = 0; item < 4; ++item) {
+    SampleRequest request;
+    request.id = item;
+    request.prompt_tokens = groups[item].prompt_tokens;
+    request.images = groups[item].images;
+    request.count = 3;
+    request.max_new_tokens = 12 + static_cast<int32_t>(item) * 20;
+    request.temperature = 0.8f;
+    request.top_k = item == 2 ? 7 : 0;
+    request.stop_tokens = {99};
+    requests.push_back(std::move(request));
+  }
+  std::vector<std::vector<Completion>> done(4, std::vector<Completion>(3));
+  SampleStats stats;
+  Status status = Sampler(*sampling.model, sampling.context)
+                      .run(requests, {5, {kImageToken}}, never,
+                           [&](std::vector<Completion> finished) {
+                             for (Completion& one : finished) done[static_cast<size_t>(one.request)][static_cast<size_t>(one.sample)] = std::move(one);
+                           },
+                           &stats);
+  CHECK_EQ(status.message, std::string());
+  CHECK_EQ(stats.completions, 12);
+  std::vector<float> sampled;
+  for (size_t g = 0; g < 4; ++g) {
+    for (const Completion& one : done[g]) {
+      CHECK(!one.tokens.empty() && one.tokens.size() == one.logprobs.size());
+      CompletionInput input;
+      input.tokens = one.tokens;
+      input.temperature = 0.8f;
+      groups[g].completions.push_back(input);
+      sampled.insert(sampled.end(), one.logprobs.begin(), one.logprobs.end());
+    }
+  }
+  CHECK(sampled.size() > 100);
+  for (int64_t budget : {100000, 130}) {
+    StepResult scored;
+    StepOptions options;
+    options.max_tokens_per_micro_batch = budget;
+    status = Trainer(*training.model, training.context).logprobs(groups, options, never, &scored);
+    CHECK_EQ(status.message, std::string());
+    CHECK_EQ(different_bits(scored.logprobs, sampled), 0);
+    for (bool checkpointing : {false, true}) {
+      StepResult trained;
+      options.activation_checkpointing = checkpointing;
+      status = Trainer(*training.model, training.context).forward_backward(groups, {Objective{}}, options, never, &trained);
+      CHECK_EQ(status.message, std::string());
+      CHECK_EQ(different_bits(trained.logprobs, sampled), 0);
+    }
+  }
+}
+
+TEST("engine: sampled log-probs equal trained ones bit for bit, fp32") { sampled_equals_trained(DType::f32, detect_isa()); }
+TEST("engine: sampled log-probs equal trained ones bit for bit, bf16") { sampled_equals_trained(DType::bf16, detect_isa()); }
+TEST("engine: the same on the generic path") {
+  sampled_equals_trained(DType::f32, Isa::generic);
+  sampled_equals_trained(DType::bf16, Isa::generic);
+}
+
+TEST("engine: the gradient of every kind of parameter by finite differences") {
+  Engine engine(DType::f32, 2);
+  const std::atomic<bool> never{false};
+  std::vector<GroupInput> groups{group_of(1, 9, true), group_of(2, 70, false)};
+  for (GroupInput& group : groups) {
+    for (int32_t c = 0; c < 2; ++c) {
+      CompletionInput completion;
+      for (int32_t j = 0; j < 5; ++j) completion.tokens.push_back(51 + (j * 37 + c * 11) % 240);
+      group.completions.push_back(completion);
+    }
+  }
+  Trainer trainer(*engine.model, engine.context);
+  StepResult result;
+  CHECK(trainer.forward_backward(groups, {Objective{}}, {}, never, &result).ok());
+  auto loss = [&] {
+    StepResult scored;
+    CHECK(trainer.logprobs(groups, {}, never, &scored).ok());
+    double sum = 0;
+    for (float value : scored.logprobs) sum -= value;
+    return sum / static_cast<double>(scored.logprobs.size());
+  };
+  CHECK_NEAR(loss(), result.loss, 1e-5);
+  Weights& weights = engine.model->weights();
+  for (const char* name : {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.v_proj.bias",
+                           "model.layers.1.mlp.up_proj.weight", "model.layers.0.input_layernorm.weight", "model.norm.weight",
+                           "visual.patch_embed.proj.weight", "visual.blocks.0.attn.qkv.weight", "visual.blocks.1.mlp.down_proj.bias",
+                           "visual.merger.ln_q.weight", "visual.merger.mlp.0.weight"}) {
+    std::vector<float> value, gradient;
+    CHECK(weights.read(name, TensorKind::value, &value).ok());
+    CHECK(weights.read(name, TensorKind::gradient, &gradient).ok());
+    // Along a random direction that follows the gradient's sign, so that the difference stands out of fp32 rounding.
+    std::vector<float> direction(value.size()), moved(value.size());
+    double analytic = 0, norm = 0;
+    for (size_t i = 0; i < value.size(); ++i) norm += static_cast<double>(gradient[i]) * gradient[i];
+    norm = std::sqrt(norm);
+    CHECK(norm > 1e-6);
+    for (size_t i = 0; i < value.size(); ++i) {
+      direction[i] = static_cast<float>(gradient[i] / norm);
+      analytic += static_cast<double>(direction[i]) * gradient[i];
+    }
+    // Two central differences and Richardson's extrapolation: the loss is curved, fp32 forbids tiny steps.
+    auto slope = [&](float step) {
+      double sides[2];
+      for (int side = 0; side < 2; ++side) {
+        for (size_t i = 0; i < value.size(); ++i) moved[i] = value[i] + (side == 0 ? step : -step) * direction[i];
+        CHECK(weights.write(name, TensorKind::value, moved.data(), moved.size()).ok());
+        sides[side] = loss();
+      }
+      return (sides[0] - sides[1]) / (2.0 * step);
+    };
+    const double extrapolated = (4.0 * slope(6e-3f) - slope(12e-3f)) / 3.0;
+    CHECK(weights.write(name, TensorKind::value, value.data(), value.size()).ok());
+    CHECK_NEAR(extrapolated / analytic, 1.0, 0.01);
+  }
+}
+
+TEST("engine: bad packs are refused by name") {
+  Engine engine(DType::f32, 1);
+  const std::atomic<bool> never{false};
+  Trainer trainer(*engine.model, engine.context);
+  GroupInput group = group_of(1, 9, true);
+  group.completions.push_back({{60, 61}, {}, 1.0f, 0.0f, {}, {}});
+  StepResult result;
+  GroupInput no_image = group;
+  no_image.images.clear();
+  CHECK(trainer.logprobs({no_image}, {}, never, &result).code == Code::image_count_mismatch);
+  GroupInput two = group;
+  two.images.push_back(two.images[0]);
+  CHECK(trainer.logprobs({two}, {}, never, &result).code == Code::image_count_mismatch);
+  GroupInput bad_token = group;
+  bad_token.prompt_tokens[0] = 301;
+  CHECK(trainer.logprobs({bad_token}, {}, never, &result).code == Code::tokenizer_mismatch);
+  GroupInput empty;
+  empty.completions = group.completions;
+  CHECK(trainer.logprobs({empty}, {}, never, &result).code == Code::invalid_argument);
+  const std::atomic<bool> now{true};
+  CHECK(trainer.logprobs({group}, {}, now, &result).code == Code::aborted);
+}
+
+}  // namespace
+}  // namespace gavel

@@ -1,0 +1,249 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "model/pack.h"
+#include "ops/all.h"
+#include "train/objectives.h"
+
+namespace gavel {
+namespace {
+
+Status aborted_status() { return Status::error(Code::aborted, "The run was aborted."); }
+
+std::vector<Tensor> gradients_of(const Weights& weights) {
+  std::vector<Tensor> grads;
+  for (int32_t i = 0; i < weights.size(); ++i) grads.push_back(weights.parameter(i).grad);
+  return grads;
+}
+
+HeadLogprob head_of(const Model& model, const Tensor& hidden, const PackTargets& targets, float* logprob, float* normalizer) {
+  HeadLogprob head;
+  head.hidden = hidden;
+  head.weight = model.weights()[model.architecture().head];
+  head.num_targets = static_cast<int32_t>(targets.rows.size());
+  head.rows = targets.rows.data();
+  head.tokens = targets.tokens.data();
+  head.inverse_temperature = targets.inverse_temperature.data();
+  head.logprob = logprob;
+  head.log_normalizer = normalizer;
+  return head;
+}
+
+// Runs `body` dry to learn the arena's peak, then for real.
+template <class Body>
+Status plan_and_run(Arena& arena, const Body& body) {
+  arena.reset();
+  arena.reset_peak();
+  arena.set_measuring(true);
+  Status planned = body();
+  const size_t peak = arena.peak();
+  arena.set_measuring(false);
+  arena.reset();
+  GAVEL_RETURN_IF_ERROR(std::move(planned));
+  GAVEL_RETURN_IF_ERROR(arena.reserve(peak));
+  Status ran = body();
+  arena.reset();
+  if (ran.ok() && arena.overflowed()) ran = Status::error(Code::internal, "Expected the plan to cover the step's memory but it did not.");
+  arena.clear_overflow();
+  return ran;
+}
+
+// Consecutive groups up to the token budget; a larger group stands alone.
+std::vector<std::vector<const GroupInput*>> micro_batches(const std::vector<GroupInput>& groups, int64_t budget) {
+  std::vector<std::vector<const GroupInput*>> result;
+  int64_t rows = 0;
+  for (const GroupInput& group : groups) {
+    const int64_t own = Pack::rows_of(group);
+    if (result.empty() || rows + own > budget) {
+      result.emplace_back();
+      rows = 0;
+    }
+    result.back().push_back(&group);
+    rows += own;
+  }
+  return result;
+}
+
+int64_t completion_tokens_of(const std::vector<const GroupInput*>& groups) {
+  int64_t count = 0;
+  for (const GroupInput* group : groups) {
+    for (const CompletionInput& completion : group->completions) count += static_cast<int64_t>(completion.tokens.size());
+  }
+  return count;
+}
+
+}  // namespace
+
+Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOptions& options, const std::atomic<bool>& aborted,
+                         StepResult* result) {
+  const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
+  Pack pack;
+  for (const auto& batch : micro_batches(groups, options.max_tokens_per_micro_batch)) {
+    if (aborted.load(std::memory_order_relaxed)) return aborted_status();
+    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch));
+    const PackTargets& targets = pack.targets();
+    const size_t count = targets.rows.size();
+    std::vector<float> logprob(count), normalizer(count), entropy(options.entropy ? count : 0);
+    GAVEL_RETURN_IF_ERROR(plan_and_run(model_.arena(), [&] {
+      Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
+      const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
+      GAVEL_RETURN_IF_ERROR(Status(tape.status()));
+      if (tape.dry()) return Status::success();
+      HeadLogprob head = head_of(model_, hidden, targets, logprob.data(), normalizer.data());
+      head.entropy = options.entropy ? entropy.data() : nullptr;
+      cpu_ops()[Op::head_logprob].forward(context_, &head);
+      return Status::success();
+    }));
+    const size_t first = result->logprobs.size();
+    result->logprobs.resize(first + static_cast<size_t>(completion_tokens_of(batch)));
+    if (options.entropy) result->entropies.resize(result->logprobs.size());
+    for (size_t r = 0; r < count; ++r) {
+      result->logprobs[first + static_cast<size_t>(targets.output[r])] = logprob[r];
+      if (options.entropy) result->entropies[first + static_cast<size_t>(targets.output[r])] = entropy[r];
+    }
+    result->packed_tokens += pack.view().num_tokens;
+    ++result->micro_batches;
+  }
+  result->completion_tokens = static_cast<int64_t>(result->logprobs.size());
+  return Status::success();
+}
+
+Status Trainer::logits(const GroupInput& group, const std::atomic<bool>& aborted, std::vector<float>* out) {
+  if (aborted.load(std::memory_order_relaxed)) return aborted_status();
+  const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
+  const GroupInput* groups[] = {&group};
+  Pack pack;
+  GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), groups));
+  const size_t count = pack.targets().rows.size(), vocabulary = static_cast<size_t>(model_.architecture().vocabulary);
+  std::vector<float> logprob(count), normalizer(count), rows(count * vocabulary);
+  GAVEL_RETURN_IF_ERROR(plan_and_run(model_.arena(), [&] {
+    Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
+    const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
+    GAVEL_RETURN_IF_ERROR(Status(tape.status()));
+    if (tape.dry()) return Status::success();
+    HeadLogprob head = head_of(model_, hidden, pack.targets(), logprob.data(), normalizer.data());
+    head.logits = rows.data();
+    cpu_ops()[Op::head_logprob].forward(context_, &head);
+    return Status::success();
+  }));
+  out->resize(rows.size());
+  for (size_t r = 0; r < count; ++r) {
+    std::memcpy(out->data() + static_cast<size_t>(pack.targets().output[r]) * vocabulary, rows.data() + r * vocabulary, vocabulary * sizeof(float));
+  }
+  return Status::success();
+}
+
+Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const std::vector<Objective>& objectives,
+                                 const StepOptions& options, const std::atomic<bool>& aborted, StepResult* result) {
+  Weights& weights = model_.weights();
+  GAVEL_RETURN_IF_ERROR(weights.ensure_gradients());
+  const std::vector<Tensor> grads = gradients_of(weights);
+  StepObjectives step(objectives, groups, options);
+  GAVEL_RETURN_IF_ERROR(step.check());
+  Pack pack;
+  Status status = Status::success();
+  for (const auto& batch : micro_batches(groups, options.max_tokens_per_micro_batch)) {
+    if (aborted.load(std::memory_order_relaxed)) status = aborted_status();
+    if (status.ok()) status = pack.build(model_.architecture(), batch);
+    if (!status.ok()) break;
+    const PackTargets& targets = pack.targets();
+    const size_t count = targets.rows.size();
+    const size_t outputs = static_cast<size_t>(completion_tokens_of(batch));
+    std::vector<float> logprob(count), normalizer(count), entropy(step.needs_entropy() ? count : 0);
+    std::vector<float> grad_logprob(count), grad_entropy(step.has_entropy_gradient() ? count : 0);
+    std::vector<float> ordered(outputs), ordered_entropy(step.needs_entropy() ? outputs : 0);
+    status = plan_and_run(model_.arena(), [&] {
+      Tape tape(context_, cpu_ops(), model_.arena(), grads, {true, options.activation_checkpointing});
+      const Tensor hidden = model_.architecture().forward(tape, weights, pack.view());
+      GAVEL_RETURN_IF_ERROR(Status(tape.status()));
+      HeadLogprob head = head_of(model_, hidden, targets, logprob.data(), normalizer.data());
+      head.entropy = step.needs_entropy() ? entropy.data() : nullptr;
+      if (!tape.dry()) {
+        cpu_ops()[Op::head_logprob].forward(context_, &head);
+        for (size_t r = 0; r < count; ++r) ordered[static_cast<size_t>(targets.output[r])] = logprob[r];
+        if (step.needs_entropy()) {
+          for (size_t r = 0; r < count; ++r) ordered_entropy[static_cast<size_t>(targets.output[r])] = entropy[r];
+        }
+        std::vector<float> grad(outputs), grad_of_entropy(step.has_entropy_gradient() ? outputs : 0);
+        GAVEL_RETURN_IF_ERROR(step.apply(batch, ordered, ordered_entropy, &grad, &grad_of_entropy));
+        for (size_t r = 0; r < count; ++r) grad_logprob[r] = grad[static_cast<size_t>(targets.output[r])];
+        if (step.has_entropy_gradient()) {
+          for (size_t r = 0; r < count; ++r) grad_entropy[r] = grad_of_entropy[static_cast<size_t>(targets.output[r])];
+        }
+      }
+      head.grad_logprob = grad_logprob.data();
+      head.grad_entropy = step.has_entropy_gradient() ? grad_entropy.data() : nullptr;
+      const Parameter& head_weight = weights.parameter(model_.architecture().head);
+      head.grad_weight = head_weight.grad;
+      if (tape.requires_grad(hidden.id)) head.grad_hidden = tape.seed(hidden);
+      if (!tape.dry()) cpu_ops()[Op::head_logprob].backward(context_, &head);
+      if (tape.requires_grad(hidden.id)) tape.backward();
+      return Status(tape.status());
+    });
+    if (!status.ok()) break;
+    result->logprobs.insert(result->logprobs.end(), ordered.begin(), ordered.end());
+    result->packed_tokens += pack.view().num_tokens;
+    ++result->micro_batches;
+  }
+  if (status.ok()) {
+    step.finish(result);
+    if (!std::isfinite(result->loss)) {
+      status = Status::error(Code::non_finite, "Expected a finite loss but received " + std::to_string(result->loss) + ". The step was not applied; lower the learning rate or check rewards and log-probs.");
+    }
+  }
+  // Half a step's gradient must never be applied by accident.
+  if (!status.ok()) weights.zero_gradients();
+  result->completion_tokens = static_cast<int64_t>(result->logprobs.size());
+  return status;
+}
+
+Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult* result) {
+  Weights& weights = model_.weights();
+  GAVEL_RETURN_IF_ERROR(weights.ensure_gradients());
+  GAVEL_RETURN_IF_ERROR(weights.ensure_moments());
+  std::vector<const float*> grads;
+  std::vector<int64_t> counts;
+  for (int32_t i = 0; i < weights.size(); ++i) {
+    const Parameter& parameter = weights.parameter(i);
+    if (!parameter.trainable) continue;
+    grads.push_back(parameter.grad.f32());
+    counts.push_back(parameter.count());
+  }
+  bool finite = true;
+  GlobalNorm norm{grads.data(), counts.data(), static_cast<int32_t>(grads.size()), &result->grad_norm, &finite};
+  cpu_ops()[Op::global_norm].forward(context_, &norm);
+  result->step = step_;
+  result->applied = finite && std::isfinite(result->grad_norm);
+  if (result->applied) {
+    ++step_;
+    result->step = step_;
+    // torch.nn.utils.clip_grad_norm_: the coefficient has 1e-6 under it.
+    const double scale = options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (result->grad_norm + 1e-6)) : 1.0;
+    for (int32_t i = 0; i < weights.size(); ++i) {
+      const Parameter& parameter = weights.parameter(i);
+      if (!parameter.trainable) continue;
+      const bool decays = options.decay_all || parameter.kind == ParameterKind::matrix;
+      AdamW update;
+      update.value = parameter.value;
+      update.master = parameter.master;
+      update.grad = parameter.grad.f32();
+      update.moment1 = parameter.moment1.f32();
+      update.moment2 = parameter.moment2.f32();
+      update.count = parameter.count();
+      update.learning_rate = options.learning_rate;
+      update.beta1 = options.beta1;
+      update.beta2 = options.beta2;
+      update.eps = options.eps;
+      update.weight_decay = decays ? options.weight_decay : 0.0;
+      update.step = step_;
+      update.grad_scale = static_cast<float>(scale);
+      cpu_ops()[Op::adamw].forward(context_, &update);
+    }
+  }
+  weights.zero_gradients();
+  return Status::success();
+}
+
+}  // namespace gavel

@@ -1,0 +1,79 @@
+// Log-probs, forward + backward under objectives, and the optimizer step, over one model. Job thread only. A failed or
+// aborted call leaves weights and moments as they were; gradients are cleared.
+#pragma once
+#include <atomic>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/context.h"
+#include "model/input.h"
+#include "model/model.h"
+
+namespace gavel {
+
+struct GrpoObjective {
+  std::string loss_type = "dapo";  // grpo bnpo dr_grpo dapo cispo sapo luspo vespo
+  bool sequence_level = false;
+  double epsilon_low = 0.2, epsilon_high = 0.2, delta = 0, beta = 0, kl_clamp = 10;
+  bool kl_bias_correction = true;
+  int64_t max_completion_length = 0;
+};
+
+enum class NllNormalization : uint8_t { tokens, completions, sum };
+
+struct Objective {
+  enum class Kind : uint8_t { nll, grpo } kind = Kind::nll;
+  double weight = 1.0;
+  NllNormalization normalization = NllNormalization::tokens;
+  GrpoObjective grpo;
+};
+
+struct StepOptions {
+  int64_t max_tokens_per_micro_batch = 16384;
+  bool activation_checkpointing = false;
+  double step_completions = 0, step_tokens = 0;  // 0: counted over the call
+  bool entropy = false;                          // logprobs only
+};
+
+struct StepResult {
+  double loss = 0;
+  int64_t completion_tokens = 0, packed_tokens = 0, micro_batches = 0;
+  std::map<std::string, double> metrics;
+  std::vector<float> logprobs;   // every completion token in order
+  std::vector<float> entropies;  // same, or empty
+};
+
+struct OptimizerOptions {
+  double learning_rate = 1e-6, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, max_grad_norm = 1.0;
+  bool decay_all = false;  // false: matrices only
+};
+
+struct OptimizerResult {
+  double grad_norm = 0;
+  bool applied = false;
+  int64_t step = 0;
+};
+
+class Trainer {
+ public:
+  Trainer(Model& model, Context& context) : model_(model), context_(context) {}
+
+  Status logprobs(const std::vector<GroupInput>& groups, const StepOptions& options, const std::atomic<bool>& aborted,
+                  StepResult* result);
+  // Scaled logits [C, V] of the first completion of a group.
+  Status logits(const GroupInput& group, const std::atomic<bool>& aborted, std::vector<float>* out);
+  Status forward_backward(const std::vector<GroupInput>& groups, const std::vector<Objective>& objectives,
+                          const StepOptions& options, const std::atomic<bool>& aborted, StepResult* result);
+  Status optimizer_step(const OptimizerOptions& options, OptimizerResult* result);
+
+  int64_t step_count() const { return step_; }
+  void set_step_count(int64_t step) { step_ = step; }
+
+ private:
+  Model& model_;
+  Context& context_;
+  int64_t step_ = 0;
+};
+
+}  // namespace gavel

@@ -1,0 +1,308 @@
+/**
+ * The typed contract of the native module: what native/addon exports, word for word. Everything long returns a promise
+ * and runs on the engine's own thread; inputs are copied at the call, so typed arrays may be reused at once. A rejected
+ * promise carries a GavelError (the addon throws through the class given to `setErrorClass`).
+ * Legend: P prompt tokens, C completion tokens, G samples of a group, V vocabulary, H hidden size.
+ */
+
+export interface NativeImage {
+  /** [t*h*w, channels*temporal*patch*patch] as the image processor made them. */
+  pixels: Float32Array;
+  /** Patches in time, height and width. */
+  grid: readonly [number, number, number];
+}
+
+/** One prompt and the completions that share it; the prompt and its vision tower run once. */
+export interface NativeGroup {
+  promptTokens: Int32Array;
+  images: readonly NativeImage[];
+  completions: readonly NativeCompletionInput[];
+}
+
+export interface NativeCompletionInput {
+  tokens: Int32Array;
+  /** [C] 1 where the token is trained or scored; default all. */
+  mask?: Uint8Array;
+  /** Logits are divided by it everywhere (old, new, reference alike). Default 1. */
+  temperature?: number;
+  advantage?: number;
+  /** [C] stored while sampling; absent means on-policy: ratio 1 by construction. */
+  oldLogprobs?: Float32Array;
+  /** [C] of the frozen reference; needed when beta is not 0. */
+  referenceLogprobs?: Float32Array;
+}
+
+export interface NativeSampleRequest {
+  /** Key of the random numbers together with seed and sample index: same id, seed and weights give the same tokens. */
+  id: number;
+  promptTokens: Int32Array;
+  images: readonly NativeImage[];
+  /** Samples to draw from this prompt (G). */
+  count: number;
+  /** Index of the first sample (to add samples later). Default 0. */
+  firstSample?: number;
+  maxNewTokens: number;
+  seed: number;
+  /** 0 is greedy (log-probs are then at temperature 1). */
+  temperature: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  stopTokens: Int32Array;
+}
+
+export interface NativeCompletion {
+  /** Index into the request list. */
+  request: number;
+  sample: number;
+  /** The stop token, when one ended it, is the last token. */
+  tokens: Int32Array;
+  /** log_softmax(logits / temperature) over the full vocabulary. */
+  logprobs: Float32Array;
+  /** Log of the probability mass that filters and bans left, per token. */
+  logKeptMass: Float32Array;
+  finishReason: 'stop' | 'length';
+}
+
+export interface NativeSampleOptions {
+  /** Rows decoded at once (continuous batching keeps them full). */
+  maxRows: number;
+  /** Tokens that cannot be drawn (image placeholders); the normaliser keeps them. */
+  bannedTokens: Int32Array;
+}
+
+export interface NativeSampleStats {
+  completions: number;
+  completionTokens: number;
+  promptTokens: number;
+  decodeSteps: number;
+  prefillSeconds: number;
+  decodeSeconds: number;
+  kvBytes: number;
+}
+
+export type NativeLossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'cispo' | 'sapo' | 'luspo' | 'vespo';
+
+export interface NativeGrpoObjective {
+  kind: 'grpo';
+  weight: number;
+  lossType: NativeLossType;
+  importanceSampling: 'token' | 'sequence';
+  epsilonLow: number;
+  epsilonHigh: number;
+  /** 0 is off. */
+  delta: number;
+  beta: number;
+  klBiasCorrection: boolean;
+  /** 0 is off. */
+  klClamp: number;
+  maxCompletionLength: number;
+}
+
+export interface NativeNllObjective {
+  kind: 'nll';
+  weight: number;
+  /** 'tokens': mean over all trained tokens of the step; 'completions': mean over tokens, then over completions; 'sum'. */
+  normalization: 'tokens' | 'completions' | 'sum';
+}
+
+export type NativeObjective = NativeGrpoObjective | NativeNllObjective;
+
+export interface NativeStepOptions {
+  /** Upper bound on packed tokens in one micro-batch; a group that is larger alone is one micro-batch. */
+  maxTokensPerMicroBatch: number;
+  activationCheckpointing: boolean;
+  /** Denominators of the whole optimizer step when the call covers only a part of it; default: counted over this call. */
+  stepCompletions?: number;
+  stepTokens?: number;
+}
+
+export interface NativeStepResult {
+  loss: number;
+  /** Completion tokens trained, packed tokens (prompts once per group), micro-batches. */
+  completionTokens: number;
+  packedTokens: number;
+  microBatches: number;
+  /** Objective metrics by the field's names: kl, entropy, clip_ratio/low_mean ... */
+  metrics: Record<string, number>;
+  /** New log-probs of every completion token, concatenated in order (unmasked tokens too). */
+  logprobs: Float32Array;
+}
+
+export interface NativeLogprobs {
+  logprobs: Float32Array;
+  /** In nats; empty unless asked for. */
+  entropies: Float32Array;
+}
+
+export interface NativeOptimizerOptions {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** 'matrices' leaves norms, biases and embeddings undecayed. */
+  decayParameters: 'matrices' | 'all';
+  /** Global gradient norm clipped to this; 0 is off. */
+  maxGradNorm: number;
+}
+
+export interface NativeOptimizerResult {
+  gradNorm: number;
+  /** False when the gradient was not finite: weights and moments are as they were, gradients are cleared. */
+  applied: boolean;
+  step: number;
+}
+
+/** Config of a checkpoint, flattened: numbers and booleans (as 0 or 1) of config.json under dotted names, text_config lifted. */
+export interface NativeModelSpec {
+  family: string;
+  numbers: Record<string, number | readonly number[]>;
+  dtype: 'fp32' | 'bf16';
+}
+
+export interface NativeTensorInfo {
+  /** Name in a Hugging Face checkpoint of this family. */
+  name: string;
+  shape: readonly number[];
+  trainable: boolean;
+}
+
+export type NativeTensorKind = 'value' | 'master' | 'moment1' | 'moment2' | 'gradient';
+
+export interface NativeTensorSource {
+  name: string;
+  kind: NativeTensorKind;
+  path: string;
+  offset: number;
+  sizeBytes: number;
+  dtype: 'F32' | 'BF16' | 'F16';
+}
+
+export interface NativeTensorSink {
+  name: string;
+  kind: NativeTensorKind;
+  dtype: 'F32' | 'BF16';
+}
+
+export interface NativeMemory {
+  weightBytes: number;
+  gradientBytes: number;
+  optimizerBytes: number;
+  activationBytes: number;
+  kvBytes: number;
+  scratchBytes: number;
+}
+
+export interface NativeModel {
+  readonly family: string;
+  tensors(): NativeTensorInfo[];
+  /** Only these Hugging Face names get gradients; a fused matrix trains when any of its parts does. */
+  setTrainable(names: readonly string[]): void;
+  /** Seeded: matrices and embeddings N(0, std^2), norms 1, biases 0. */
+  initialize(seed: number, std: number): Promise<void>;
+  /** Checked reads into the packed layout. */
+  loadTensors(sources: readonly NativeTensorSource[]): Promise<void>;
+  /** Writes `header`, then the tensors in order, row-major; fsyncs. The caller renames. */
+  saveTensors(path: string, header: Uint8Array, sinks: readonly NativeTensorSink[]): Promise<void>;
+  readTensor(name: string, kind: NativeTensorKind): Promise<Float32Array>;
+  writeTensor(name: string, kind: NativeTensorKind, data: Float32Array): Promise<void>;
+  /** Copies weights (not moments) from another model of the same shape in the same engine. */
+  copyWeightsFrom(other: NativeModel): Promise<void>;
+
+  /** `onCompletions` gets completions as they finish, in batches. `job` names the call for abort(). */
+  sample(
+    requests: readonly NativeSampleRequest[],
+    options: NativeSampleOptions,
+    onCompletions: (completions: NativeCompletion[]) => void,
+    job: number,
+  ): Promise<NativeSampleStats>;
+  logprobs(
+    groups: readonly NativeGroup[],
+    options: NativeStepOptions & { entropy: boolean },
+    job: number,
+  ): Promise<NativeLogprobs>;
+  /** Full scaled logits [C, V] of the completion positions of one group: for tests and inspection, never for training. */
+  logits(group: NativeGroup, job: number): Promise<Float32Array>;
+  /** Adds to the gradients. */
+  forwardBackward(
+    groups: readonly NativeGroup[],
+    objectives: readonly NativeObjective[],
+    options: NativeStepOptions,
+    job: number,
+  ): Promise<NativeStepResult>;
+  optimizerStep(options: NativeOptimizerOptions): Promise<NativeOptimizerResult>;
+  zeroGradients(): Promise<void>;
+  optimizerStepCount(): number;
+  setOptimizerStepCount(step: number): void;
+  memory(): NativeMemory;
+  dispose(): Promise<void>;
+}
+
+export interface NativeEngine {
+  readonly threads: number;
+  createModel(spec: NativeModelSpec): Promise<NativeModel>;
+  /** Raises the abort flag of a running or queued job; its promise rejects with code 'aborted' once memory is safe. */
+  abort(job: number): void;
+  /** Aborts what runs, waits for the job thread, frees every model. Idempotent. */
+  dispose(): Promise<void>;
+}
+
+export interface NativeInfo {
+  isa: string;
+  hardwareThreads: number;
+  cuda: { available: boolean; reason: string; devices: readonly { name: string; memoryBytes: number }[] };
+}
+
+export interface NativeGrpoLossInput {
+  /** Flat over sequences; offsets has one more entry than there are sequences. */
+  logprobs: Float64Array;
+  oldLogprobs?: Float64Array;
+  referenceLogprobs?: Float64Array;
+  entropies?: Float64Array;
+  mask: Uint8Array;
+  offsets: Int32Array;
+  advantages: Float64Array;
+  options: Omit<NativeGrpoObjective, 'kind' | 'weight'> & Record<string, unknown>;
+  numSequences: number;
+  numTokens: number;
+}
+
+/** Single kernels on typed arrays, synchronous: for measurement and for people who write their own loops. */
+export interface NativeKernels {
+  grpoLoss(input: NativeGrpoLossInput): { loss: number; gradient: Float64Array; metrics: Record<string, number> };
+  /** out[M, N] = x[M, K] weight[N, K]^T; bf16 operands are Uint16Array. */
+  linear(x: Float32Array | Uint16Array, weight: Float32Array | Uint16Array, m: number, n: number, k: number): Float32Array;
+  rmsNorm(x: Float32Array, weight: Float32Array, eps: number): Float32Array;
+  /** Causal or full attention of one sequence; q [T, Q*D], k and v [T, K*D]. */
+  attention(
+    q: Float32Array,
+    k: Float32Array,
+    v: Float32Array,
+    options: { tokens: number; queryHeads: number; kvHeads: number; headDim: number; causal: boolean },
+  ): Float32Array;
+  /** Log-probs and entropies of `tokens` under log_softmax(hidden weight^T / temperature). */
+  logprobs(
+    hidden: Float32Array,
+    weight: Float32Array,
+    tokens: Int32Array,
+    options: { hiddenSize: number; vocabulary: number; temperature: number },
+  ): { logprobs: Float32Array; entropies: Float32Array };
+  /** Which tokens top-k, top-p and min-p keep, and the draw, for each row of logits [B, V] (already divided by temperature). */
+  sampleTokens(
+    logits: Float32Array,
+    options: { vocabulary: number; topK: number; topP: number; minP: number; seed: number; greedy: boolean },
+  ): { tokens: Int32Array; logprobs: Float32Array; logKeptMass: Float32Array };
+}
+
+export interface NativeModule {
+  readonly version: string;
+  readonly buildId: string;
+  /** Names of the native status codes, without 'ok'. */
+  readonly codes: readonly string[];
+  info(): NativeInfo;
+  /** The class native errors are thrown with: (code, message, {fields}). */
+  setErrorClass(errorClass: new (code: never, message: string, options: { fields: Record<string, string> }) => Error): void;
+  createEngine(options: { threads: number }): NativeEngine;
+  readonly kernels: NativeKernels;
+}

@@ -1,0 +1,163 @@
+/** `gavel train run.yaml`: builds the stages of a configuration and runs them in its run folder. */
+import { dirname, join, resolve } from 'node:path';
+import type { Dataset } from '../data/dataset.js';
+import { JsonlDataset } from '../data/jsonl.js';
+import { expected } from '../errors.js';
+import { accuracyReward } from '../rewards/accuracy.js';
+import { formatReward } from '../rewards/format.js';
+import { verifierByName } from '../rewards/verifier.js';
+import { evaluate, type EvaluationResult, type Evaluator } from '../recipes/evaluate.js';
+import { fileEvaluationSet } from '../recipes/file-evaluation-set.js';
+import { grpo } from '../recipes/grpo.js';
+import { train, type Recipe } from '../recipes/job.js';
+import { defaultJudge, type Judge } from '../recipes/judge.js';
+import { pipeline, type StageResults } from '../recipes/pipeline.js';
+import { rejection, type RejectionResult } from '../recipes/rejection.js';
+import { runConfigSchema, type RunConfig, type RunStage } from '../recipes/run-config.js';
+import { sft } from '../recipes/sft.js';
+import { datasetPart } from '../recipes/dataset-part.js';
+import { RunFolder } from '../runs/run-folder.js';
+import { readConfigFile } from './config-file.js';
+import { exitCodes } from './exit-codes.js';
+import { Interrupts } from './interrupt.js';
+import { openPolicy } from './open-policy.js';
+import { print, printJson, progressOnTerminal, shellQuote } from './terminal.js';
+
+export interface TrainCommandOptions {
+  resume?: boolean;
+  set: string[];
+  json: boolean;
+}
+
+export async function trainCommand(path: string, options: TrainCommandOptions): Promise<number> {
+  const { resume = false, json } = options;
+  const config = await readConfigFile(path, runConfigSchema, options.set);
+  const base = dirname(resolve(path));
+  const at = (relative: string): string => resolve(base, relative);
+  checkStages(config);
+  const { path: modelPath, trainable, dtype, initializeSeed } = config.model;
+  const { device, threads } = config.engine;
+  await using opened = await openPolicy(at(modelPath), {
+    dtype,
+    engine: { device, ...(threads === undefined ? {} : { threads }) },
+    ...(initializeSeed === undefined ? {} : { initializeSeed }),
+  });
+  if (trainable === 'language') freezeVision(opened.model);
+  await using files = new OpenFiles();
+  await using run = await RunFolder.open(at(config.run), config, { resume, keepCheckpoints: config.keepCheckpoints });
+  const stages = config.stages.map((stage) => ({
+    name: stage.name,
+    make: (results: StageResults) => stageRecipe(stage, results, files, at),
+  }));
+  const budget = config.budgetSeconds === undefined ? {} : { budgetSeconds: config.budgetSeconds };
+  const progress = progressOnTerminal();
+  const interrupts = new Interrupts((text) => progress.line(text));
+  const resumeLine = `npx gavel train ${shellQuote(path)} --resume${options.set.map((set) => ` --set ${shellQuote(set)}`).join('')}`;
+  try {
+    const job = train(opened.policy, pipeline(stages, budget), { run, signal: interrupts.signal, stage: 'run' });
+    interrupts.watch(job);
+    for await (const event of job) {
+      if (json) print(JSON.stringify(event.type === 'evaluation-end' ? { ...event, result: withoutMarks(event.result) } : event));
+      else progress.show(event);
+    }
+    progress.clear();
+    const result = await job.result;
+    if (result.stopped) {
+      progress.line(`Stopped; the checkpoint is ${result.checkpoint}. To continue: ${resumeLine}`);
+      return exitCodes.interrupted;
+    }
+    const finalFolder = join(run.path, 'final');
+    if (config.exportFinal) await opened.model.exportHf(finalFolder);
+    if (json) printJson({ type: 'run-result', run: run.path, final: config.exportFinal ? finalFolder : null });
+    else print(config.exportFinal ? `Final weights: ${finalFolder}` : `Run: ${run.path}`);
+    return exitCodes.ok;
+  } catch (error) {
+    progress.clear();
+    if (interrupts.interrupted) progress.line(`Ended without a new checkpoint. To continue at the last one: ${resumeLine}`);
+    throw error;
+  } finally {
+    interrupts.release();
+  }
+}
+
+const withoutMarks = ({ marks: _marks, ...rest }: EvaluationResult): object => rest;
+
+/** Names once, and `hardOf` names a rejection stage before it. */
+function checkStages({ stages }: RunConfig): void {
+  for (const [i, stage] of stages.entries()) {
+    if (stage.recipe !== 'grpo' || stage.hardOf === undefined) continue;
+    const before = stages.slice(0, i).filter(({ recipe }) => recipe === 'rejection');
+    if (before.some(({ name }) => name === stage.hardOf)) continue;
+    throw expected(
+      'invalid_config',
+      `stages.${i}.hardOf`,
+      before.length === 0 ? 'a rejection stage before this one' : `one of ${before.map(({ name }) => name).join(', ')}`,
+      stage.hardOf,
+    );
+  }
+}
+
+function freezeVision(model: { tensors(): { name: string }[]; setTrainable(names: readonly string[]): void }): void {
+  const names = model.tensors().map(({ name }) => name);
+  model.setTrainable(names.filter((name) => !/(^|\.)visual\./.test(name)));
+}
+
+/** Data set files of a run, opened once and closed with it. */
+class OpenFiles implements AsyncDisposable {
+  readonly #open: JsonlDataset[] = [];
+
+  async dataset(path: string, options: { imageFolder?: string | undefined; onBadRow: 'fail' | 'skip' }): Promise<Dataset> {
+    const { imageFolder, onBadRow } = options;
+    const data = await JsonlDataset.open(path, { onBadRow, ...(imageFolder === undefined ? {} : { imageFolder }) });
+    this.#open.push(data);
+    return data;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const data of this.#open.splice(0)) await data.dispose();
+  }
+}
+
+async function stageRecipe(
+  stage: RunStage,
+  results: StageResults,
+  files: OpenFiles,
+  at: (path: string) => string,
+): Promise<Recipe<unknown>> {
+  const open = (data: { path: string; imageFolder?: string | undefined; onBadRow: 'fail' | 'skip' }): Promise<Dataset> =>
+    files.dataset(at(data.path), {
+      onBadRow: data.onBadRow,
+      imageFolder: data.imageFolder === undefined ? undefined : at(data.imageFolder),
+    });
+  const judge = judgeOf(stage);
+  const evaluator = async (settings: NonNullable<Extract<RunStage, { recipe: 'sft' }>['validation']>): Promise<Evaluator> => {
+    const { path, imageFolder, onBadRow, bothOrders, ...options } = settings;
+    return { set: fileEvaluationSet(await open({ path, imageFolder, onBadRow }), { bothOrders }), judge, options };
+  };
+  const validation = 'validation' in stage && stage.validation !== undefined ? { validation: await evaluator(stage.validation) } : {};
+  switch (stage.recipe) {
+    case 'sft':
+      return sft({ data: await open(stage.data), options: stage.options, ...validation });
+    case 'rejection':
+      return rejection({ data: await open(stage.data), judge, options: stage.options, ...validation });
+    case 'grpo': {
+      const all = await open(stage.data);
+      const hard = stage.hardOf === undefined ? undefined : (results[stage.hardOf] as RejectionResult).hard;
+      const data = hard === undefined ? all : datasetPart(all, `${all.name} hard`, hard);
+      return grpo({ data, judge, options: stage.options, validation: await evaluator(stage.validation) });
+    }
+    case 'evaluate':
+      return evaluate(await evaluator(stage.data));
+  }
+}
+
+function judgeOf(stage: RunStage): Judge {
+  if (stage.recipe === 'sft') return defaultJudge;
+  const verifier = verifierByName(stage.verifier);
+  if (stage.recipe !== 'grpo') return { ...defaultJudge, verifier };
+  const rewards = [
+    { name: 'format', reward: formatReward(), weight: stage.rewards.format },
+    { name: 'accuracy', reward: accuracyReward(verifier), weight: stage.rewards.accuracy },
+  ];
+  return { ...defaultJudge, verifier, rewards: rewards.filter(({ weight }) => weight !== 0) };
+}

@@ -1,0 +1,2 @@
+/** Small text files of a checkpoint folder: the engine's ring owns them. */
+export * from '../engine/checkpoint-files.js';

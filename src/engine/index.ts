@@ -1,0 +1,29 @@
+/** The engine ring's public names. */
+export { createEngine, deviceInfo, Engine } from './engine.js';
+export {
+  Model,
+  type CompletionInput,
+  type Group,
+  type ImageInput,
+  type Logprobs,
+  type LogprobsOptions,
+  type Memory,
+  type OptimizerResult,
+  type SampleOptions,
+  type SampleRequest,
+  type StepOptions,
+  type StepResult,
+  type TensorInfo,
+  type TensorKind,
+} from './model.js';
+export type { ModelDtype } from './model-config.js';
+export {
+  verbSchemas,
+  type CreateModelOptions,
+  type EngineOptions,
+  type LoadModelOptions,
+  type Objective,
+  type OptimizerStepOptions,
+  type SaveOptions,
+} from './options.js';
+export { SampleRun, type Completion, type SampleStats } from './sample-run.js';

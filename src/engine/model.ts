@@ -1,0 +1,251 @@
+/** A model and its verbs. One copy of the weights samples, scores and trains; every verb runs on the engine's own thread. */
+import type {
+  NativeCompletionInput,
+  NativeGroup,
+  NativeImage,
+  NativeLogprobs,
+  NativeMemory,
+  NativeModel,
+  NativeOptimizerResult,
+  NativeSampleRequest,
+  NativeStepResult,
+  NativeTensorInfo,
+  NativeTensorKind,
+} from '../binding/contract.js';
+import { loadCheckpoint, resetOptimizer, saveCheckpoint, type CheckpointModel } from './checkpoint.js';
+import type { JobRunner } from './job-runner.js';
+import { tokenIds, type JsonObject, type ModelDtype } from './model-config.js';
+import {
+  logprobsOptionsSchema,
+  objectivesSchema,
+  optimizerStepOptionsSchema,
+  sampleOptionsSchema,
+  saveOptionsSchema,
+  stepOptionsSchema,
+  type LogprobsSettings,
+  type Objective,
+  type OptimizerStepOptions,
+  type SampleSettings,
+  type SaveOptions,
+  type StepSettings,
+} from './options.js';
+import { parseOptions } from './parse-options.js';
+import { SampleRun, type Completion } from './sample-run.js';
+
+/** Pixels of one image as its processor made them: [t*h*w, columns] with the patch grid [t, h, w]. */
+export type ImageInput = NativeImage;
+/** One prompt and the completions that share it. */
+export type Group = NativeGroup;
+/** Tokens [C] with mask, temperature, advantage and log-probs where an objective needs them. */
+export type CompletionInput = NativeCompletionInput;
+export type Memory = NativeMemory;
+export type TensorInfo = NativeTensorInfo;
+export type TensorKind = NativeTensorKind;
+export type StepResult = NativeStepResult;
+export type Logprobs = NativeLogprobs;
+export type OptimizerResult = NativeOptimizerResult;
+
+/** A prompt to complete. What it leaves out comes from the options of the call. */
+export type SampleRequest = Pick<NativeSampleRequest, 'id' | 'promptTokens'> &
+  Partial<Omit<NativeSampleRequest, 'id' | 'promptTokens'>>;
+
+interface Signal {
+  /** Ends the call at its next micro-step; it rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+}
+
+export type SampleOptions = SampleSettings &
+  Signal & {
+    /** Gets completions as they finish, in batches; they are then not kept for iteration. What it throws rejects the run. */
+    onCompletions?: ((completions: readonly Completion[]) => void) | undefined;
+  };
+export type StepOptions = StepSettings & Signal;
+export type LogprobsOptions = LogprobsSettings & Signal;
+
+/** What an engine makes a model of. */
+export interface ModelParts extends CheckpointModel {
+  runner: JobRunner;
+  /** config.json and generation_config.json in one: where special tokens are looked up. */
+  generation: JsonObject;
+  clone: (model: Model) => Promise<Model>;
+}
+
+/** Made by an Engine; keeps it alive. Dispose of it (or of the engine) to free its memory. */
+export class Model {
+  readonly #parts: ModelParts;
+
+  /** @internal Use Engine.loadModel, createModel or cloneModel. */
+  constructor(parts: ModelParts) {
+    this.#parts = parts;
+  }
+
+  /** The checkpoint's config.json. */
+  get config(): JsonObject {
+    return this.#parts.config;
+  }
+
+  /** `model_type` of the config, e.g. 'qwen2_5_vl'. */
+  get family(): string {
+    return this.#parts.native.family;
+  }
+
+  get dtype(): ModelDtype {
+    return this.#parts.dtype;
+  }
+
+  /** @internal */
+  get parts(): ModelParts {
+    return this.#parts;
+  }
+
+  /** Tensors by their Hugging Face names, with shape and whether they train. */
+  tensors(): TensorInfo[] {
+    return this.#parts.native.tensors();
+  }
+
+  /** Only these tensors get gradients; a fused matrix trains when any of its parts does. */
+  setTrainable(names: readonly string[]): void {
+    this.#parts.native.setTrainable(names);
+  }
+
+  /**
+   * Draws completions; starts at once. Iterate the run for completions as they finish, await it for the statistics. The
+   * same id, seed, sample index and weights give the same tokens, whatever runs beside.
+   * Errors: 'invalid_argument', 'prompt_too_long', 'image_count_mismatch', 'out_of_memory', 'disposed'.
+   */
+  sample(requests: readonly SampleRequest[], options: SampleOptions = {}): SampleRun {
+    const { signal, onCompletions, ...given } = options;
+    const { stopTokens, bannedTokens, maxRows, ...draw } = parseOptions(sampleOptionsSchema, given, 'options');
+    const defaults = { images: [], ...draw, stopTokens: Int32Array.from(stopTokens ?? this.stopTokens) };
+    const banned = Int32Array.from(bannedTokens ?? this.bannedTokens);
+    const complete = requests.map((request): NativeSampleRequest => ({ ...defaults, ...request }));
+    const { native, runner } = this.#parts;
+    return new SampleRun(
+      (stop, deliver) => runner.run(stop, (job) => native.sample(complete, { maxRows, bannedTokens: banned }, deliver, job)),
+      { signal, onCompletions },
+    );
+  }
+
+  /** Tokens that end a completion by default: `eos_token_id` of the checkpoint. */
+  get stopTokens(): number[] {
+    return tokenIds(this.#parts.generation, 'eos_token_id');
+  }
+
+  /** Tokens never drawn by default: placeholders that stand for pixels. */
+  get bannedTokens(): number[] {
+    const { generation } = this.#parts;
+    return [...tokenIds(generation, 'image_token_id'), ...tokenIds(generation, 'video_token_id')];
+  }
+
+  /**
+   * log_softmax(logits / temperature) of every completion token, over the whole vocabulary, concatenated in order; with
+   * `entropy`, the entropies in nats as well. Equal bit for bit to what sampling stored.
+   */
+  async logprobs(groups: readonly Group[], options: LogprobsOptions = {}): Promise<Logprobs> {
+    const { signal, ...given } = options;
+    const resolved = parseOptions(logprobsOptionsSchema, given, 'options');
+    const { native, runner } = this.#parts;
+    return runner.run(signal, (job) => native.logprobs(groups, defined(resolved), job));
+  }
+
+  /** Logits [C, V], divided by the temperature, of a group's first completion: to look at, never to train with. */
+  async logits(group: Group, options: Signal = {}): Promise<Float32Array> {
+    const { native, runner } = this.#parts;
+    return runner.run(options.signal, (job) => native.logits(group, job));
+  }
+
+  /**
+   * Adds the objectives' gradients to what is there and returns loss and metrics. A call that fails or is aborted clears
+   * the gradients and leaves the weights. Errors: 'non_finite' for a loss that is not, and those of logprobs().
+   */
+  async forwardBackward(
+    groups: readonly Group[],
+    objectives: readonly Objective[],
+    options: StepOptions = {},
+  ): Promise<StepResult> {
+    const { signal, ...given } = options;
+    const resolved = parseOptions(stepOptionsSchema, given, 'options');
+    const resolvedObjectives = parseOptions(objectivesSchema, objectives, 'objectives');
+    const { native, runner } = this.#parts;
+    return runner.run(signal, (job) => native.forwardBackward(groups, resolvedObjectives, defined(resolved), job));
+  }
+
+  /**
+   * One step of AdamW on the gathered gradients, which it clears. `applied` is false when a gradient was not finite: then
+   * weights and moments are as they were.
+   */
+  async optimizerStep(options: OptimizerStepOptions = {}): Promise<OptimizerResult> {
+    return this.#parts.native.optimizerStep(parseOptions(optimizerStepOptionsSchema, options, 'options'));
+  }
+
+  async zeroGradients(): Promise<void> {
+    await this.#parts.native.zeroGradients();
+  }
+
+  /** Optimizer steps taken. */
+  get optimizerSteps(): number {
+    return this.#parts.native.optimizerStepCount();
+  }
+
+  /** Zero moments, step 0, no gradients: a new stage starts a new optimizer. */
+  async resetOptimizer(): Promise<void> {
+    await resetOptimizer(this.#parts.native);
+  }
+
+  /**
+   * Writes a checkpoint folder whole or not at all: config.json, model.safetensors, tokenizer and processor files, and
+   * optimizer.safetensors unless `optimizer` is false. A folder of an older checkpoint is replaced.
+   * Errors: 'disk_full', 'permission_denied', 'io', 'invalid_argument' (a folder of something else).
+   */
+  async save(folder: string, options: SaveOptions = {}): Promise<void> {
+    await saveCheckpoint(this.#parts, folder, parseOptions(saveOptionsSchema, options, 'options'));
+  }
+
+  /** Restores a saved folder bit for bit; without optimizer.safetensors in it the optimizer starts anew. */
+  async load(folder: string): Promise<void> {
+    await loadCheckpoint(this.#parts, folder);
+  }
+
+  /** Writes a folder that transformers loads: save() without the optimizer. */
+  async exportHf(folder: string): Promise<void> {
+    await saveCheckpoint(this.#parts, folder, { optimizer: false });
+  }
+
+  /** A second model that does not train: a copy of these weights, or of those saved in `folder`. */
+  async freeze(folder?: string): Promise<Model> {
+    const copy = await this.#parts.clone(this);
+    copy.setTrainable([]);
+    if (folder !== undefined) await copy.load(folder);
+    return copy;
+  }
+
+  /** Row-major fp32 copy of one tensor. */
+  async readTensor(name: string, kind: TensorKind = 'value'): Promise<Float32Array> {
+    return this.#parts.native.readTensor(name, kind);
+  }
+
+  async writeTensor(name: string, kind: TensorKind, data: Float32Array): Promise<void> {
+    await this.#parts.native.writeTensor(name, kind, data);
+  }
+
+  /** Bytes held now, by purpose. */
+  memory(): Memory {
+    return this.#parts.native.memory();
+  }
+
+  /** Aborts what runs on this model and frees it. Idempotent; later calls of its verbs throw 'disposed'. */
+  async dispose(): Promise<void> {
+    await this.#parts.native.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+}
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+/** Without the keys that hold undefined. */
+function defined<T extends object>(options: T): Defined<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Defined<T>;
+}

@@ -1,0 +1,154 @@
+/** Options of the verbs: strict schemas with defaults; `z.toJSONSchema` of each is exported as verbSchemas. */
+import { z } from 'zod';
+
+const count = z.number().int().min(1);
+const tokenIdList = z.array(z.number().int().min(0));
+
+export const engineOptionsSchema = z
+  .strictObject({
+    device: z
+      .string()
+      .regex(/^(auto|cpu|cuda(:\d+)?)$/, { error: "Expected 'auto', 'cpu', 'cuda' or 'cuda:N'" })
+      .default('auto')
+      .describe("Where models live. 'auto' takes the best device there is; a named device is a demand."),
+    threads: count.max(256).optional().describe('Threads that compute, the job thread included. Default: every core.'),
+  })
+  .describe('How an engine is made.');
+
+const dtype = z.enum(['fp32', 'bf16']);
+
+export const loadModelOptionsSchema = z
+  .strictObject({
+    dtype: dtype.optional().describe("Weights and activations. Default: bf16 for a bfloat16 checkpoint, else fp32."),
+  })
+  .describe('How a checkpoint is loaded.');
+
+export const createModelOptionsSchema = z
+  .strictObject({
+    dtype: dtype.default('fp32').describe('Weights and activations.'),
+    seed: z.number().int().min(0).default(0).describe('Key of the random weights.'),
+    std: z.number().min(0).optional().describe("Standard deviation of matrices and embeddings. Default: the config's initializer_range, else 0.02."),
+    companions: z.string().optional().describe('Folder whose tokenizer and processor files are saved with the model.'),
+  })
+  .describe('How a model is made from nothing.');
+
+/** What may also stand in a single request. */
+const drawShape = {
+  count: count.default(1).describe('Completions of each prompt (G).'),
+  firstSample: z.number().int().min(0).default(0).describe('Index of the first one, to add samples later.'),
+  maxNewTokens: count.default(512).describe('Longest completion, in tokens.'),
+  seed: z.number().int().min(0).default(0).describe('Key of the random numbers, with request id and sample index.'),
+  temperature: z.number().min(0).default(1).describe('Logits are divided by it; 0 is greedy.'),
+  topK: z.number().int().min(0).default(0).describe('Draw among the k likeliest tokens; 0 is off.'),
+  topP: z.number().gt(0).max(1).default(1).describe('Draw among the likeliest tokens of this mass; 1 is off.'),
+  minP: z.number().min(0).max(1).default(0).describe('Draw among tokens of at least this share of the likeliest; 0 is off.'),
+};
+
+export const sampleOptionsSchema = z
+  .strictObject({
+    ...drawShape,
+    stopTokens: tokenIdList.optional().describe("Tokens that end a completion. Default: the checkpoint's eos_token_id."),
+    bannedTokens: tokenIdList.optional().describe("Tokens never drawn. Default: the config's image and video placeholders."),
+    maxRows: count.default(256).describe('Completions decoded at once.'),
+  })
+  .describe('How completions are drawn; a request may override what concerns itself.');
+
+export const stepOptionsSchema = z
+  .strictObject({
+    maxTokensPerMicroBatch: count.default(8192).describe('Packed tokens of one micro-batch; a larger group is one of its own.'),
+    activationCheckpointing: z.boolean().default(false).describe('Recompute each block in the backward pass: less memory, more time.'),
+    stepCompletions: z.number().positive().optional().describe('Completions of the whole optimizer step. Default: of this call.'),
+    stepTokens: z.number().positive().optional().describe('Trained tokens of the whole optimizer step. Default: of this call.'),
+  })
+  .describe('How a pack is cut and normalised.');
+
+export const logprobsOptionsSchema = stepOptionsSchema.extend({
+  entropy: z.boolean().default(false).describe('Entropies too, in nats.'),
+});
+
+const nllObjectiveSchema = z
+  .strictObject({
+    kind: z.literal('nll'),
+    weight: z.number().default(1).describe('Factor of this objective.'),
+    normalization: z
+      .enum(['tokens', 'completions', 'sum'])
+      .default('tokens')
+      .describe('Mean over the tokens of the step, mean over completions of their token means, or sum.'),
+  })
+  .describe('Negative log-likelihood of the completion tokens.');
+
+const lossTypes = ['grpo', 'bnpo', 'dr_grpo', 'dapo', 'cispo', 'sapo', 'luspo', 'vespo'] as const;
+
+const grpoObjectiveSchema = z
+  .strictObject({
+    kind: z.literal('grpo'),
+    weight: z.number().default(1).describe('Factor of this objective.'),
+    lossType: z.enum(lossTypes).default('dapo').describe('Form and normalisation of the loss.'),
+    importanceSampling: z.enum(['token', 'sequence']).default('token').describe('Ratio by token, or of the sequence (GSPO).'),
+    epsilonLow: z.number().min(0).default(0.2).describe('Ratios are clipped to 1 - epsilonLow ...'),
+    epsilonHigh: z.number().min(0).optional().describe('... and 1 + epsilonHigh. Default: epsilonLow; cispo needs its own, a raw cap.'),
+    delta: z.number().min(0).default(0).describe('Upper bound of the ratio before clipping; 0 is off.'),
+    beta: z.number().min(0).default(0).describe('Weight of the KL to the reference; needs referenceLogprobs when not 0.'),
+    klBiasCorrection: z.boolean().default(true).describe('Multiply the KL by the ratio.'),
+    klClamp: z.number().min(0).default(10).describe('Clamp of the log-prob difference in the KL; 0 is off.'),
+    maxCompletionLength: z.number().int().min(0).default(0).describe('Longest completion: the denominator of dr_grpo.'),
+  })
+  .refine(({ lossType, epsilonHigh }) => lossType !== 'cispo' || epsilonHigh !== undefined, {
+    path: ['epsilonHigh'],
+    error: 'cispo needs an explicit raw cap, for example 5: with 0.2 every gradient would be scaled by 0.2',
+  })
+  .refine(({ lossType, maxCompletionLength }) => lossType !== 'dr_grpo' || maxCompletionLength > 0, {
+    path: ['maxCompletionLength'],
+    error: 'dr_grpo divides by it: give the longest completion that was allowed',
+  })
+  .transform((objective) => ({ ...objective, epsilonHigh: objective.epsilonHigh ?? objective.epsilonLow }))
+  .describe('Group relative policy optimization.');
+
+export const objectiveSchema = z.discriminatedUnion('kind', [nllObjectiveSchema, grpoObjectiveSchema]);
+export const objectivesSchema = z.array(objectiveSchema).min(1);
+
+export const optimizerStepOptionsSchema = z
+  .strictObject({
+    learningRate: z.number().min(0).default(1e-6).describe('Step size.'),
+    beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
+    beta2: z.number().min(0).lt(1).default(0.999).describe('Decay of the second moment.'),
+    eps: z.number().positive().default(1e-8).describe('Added to the root of the second moment.'),
+    weightDecay: z.number().min(0).default(0).describe('Decoupled weight decay.'),
+    decayParameters: z
+      .enum(['matrices', 'all'])
+      .default('matrices')
+      .describe("'matrices' leaves norms, biases and embeddings undecayed."),
+    maxGradNorm: z.number().min(0).default(1).describe('Global gradient norm is clipped to this; 0 is off.'),
+  })
+  .describe('One step of AdamW.');
+
+export const saveOptionsSchema = z
+  .strictObject({
+    optimizer: z.boolean().default(true).describe('Masters, moments and step too, so that training can go on.'),
+  })
+  .describe('What a saved folder holds.');
+
+const jsonSchema = (schema: z.ZodType): unknown => z.toJSONSchema(schema, { io: 'input' });
+
+/** JSON Schema of every verb's options, by verb. */
+export const verbSchemas = (): Record<string, unknown> => ({
+  createEngine: jsonSchema(engineOptionsSchema),
+  loadModel: jsonSchema(loadModelOptionsSchema),
+  createModel: jsonSchema(createModelOptionsSchema),
+  sample: jsonSchema(sampleOptionsSchema),
+  logprobs: jsonSchema(logprobsOptionsSchema),
+  forwardBackward: jsonSchema(stepOptionsSchema),
+  objectives: jsonSchema(objectivesSchema),
+  optimizerStep: jsonSchema(optimizerStepOptionsSchema),
+  save: jsonSchema(saveOptionsSchema),
+});
+
+export type EngineOptions = z.input<typeof engineOptionsSchema>;
+export type LoadModelOptions = z.input<typeof loadModelOptionsSchema>;
+export type CreateModelOptions = z.input<typeof createModelOptionsSchema>;
+export type SampleSettings = z.input<typeof sampleOptionsSchema>;
+export type StepSettings = z.input<typeof stepOptionsSchema>;
+export type LogprobsSettings = z.input<typeof logprobsOptionsSchema>;
+export type Objective = z.input<typeof objectiveSchema>;
+export type OptimizerStepOptions = z.input<typeof optimizerStepOptionsSchema>;
+export type SaveOptions = z.input<typeof saveOptionsSchema>;

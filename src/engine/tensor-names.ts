@@ -1,0 +1,75 @@
+/**
+ * Checkpoints of one model come under several names: transformers moved `visual.*` to `model.visual.*` and `model.*` to
+ * `model.language_model.*`. Names are compared by one canonical form.
+ */
+import type { NativeTensorInfo, NativeTensorSource } from '../binding/contract.js';
+import { GavelError } from '../errors.js';
+import type { TensorEntry, TensorIndex } from './safetensors.js';
+
+const renames: readonly (readonly [RegExp, string])[] = [
+  [/^model\.language_model\./, 'model.'],
+  [/^language_model\.model\./, 'model.'],
+  [/^language_model\.lm_head\./, 'lm_head.'],
+  [/^model\.visual\./, 'visual.'],
+];
+
+/** The form in which names of a checkpoint and of the engine meet. */
+export function canonicalName(name: string): string {
+  for (const [pattern, replacement] of renames) if (pattern.test(name)) return name.replace(pattern, replacement);
+  return name;
+}
+
+/** Tables that old checkpoints carry and every implementation computes. */
+const isBuffer = (name: string): boolean => name.endsWith('rotary_emb.inv_freq');
+
+const listed = (names: readonly string[]): string =>
+  names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
+
+function corrupt(folder: string, what: string, names: readonly string[], todo: string): GavelError {
+  return new GavelError('corrupt_checkpoint', `Expected the tensors of its config in "${folder}" but ${what}: ${listed(names)}. ${todo}`, {
+    fields: { folder, tensors: names.join(', ') },
+  });
+}
+
+const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((size, i) => size === b[i]);
+
+function sourceOf(name: string, entry: TensorEntry): NativeTensorSource {
+  const { dtype, path, offset, sizeBytes } = entry;
+  if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16') {
+    throw new GavelError('unsupported', `Expected F32, BF16 or F16 for tensor "${name}" but received ${dtype}. Convert the checkpoint.`, {
+      fields: { name, dtype, path },
+    });
+  }
+  return { name, kind: 'value', path, offset, sizeBytes, dtype };
+}
+
+/**
+ * Where each of the model's tensors lies in a checkpoint, in file order.
+ * Errors: 'corrupt_checkpoint' naming tensors that are missing, unexpected or of another shape.
+ */
+export function matchTensors(
+  tensors: readonly NativeTensorInfo[],
+  index: TensorIndex,
+  folder: string,
+  tied: boolean,
+): NativeTensorSource[] {
+  const found = new Map([...index.tensors].map(([name, entry]) => [canonicalName(name), { name, entry }]));
+  const missing: string[] = [];
+  const misshaped: string[] = [];
+  const sources: NativeTensorSource[] = [];
+  for (const { name, shape } of tensors) {
+    const key = canonicalName(name);
+    const match = found.get(key);
+    found.delete(key);
+    if (match === undefined) missing.push(name);
+    else if (!sameShape(shape, match.entry.shape)) {
+      misshaped.push(`${match.name} is [${match.entry.shape.join(', ')}], not [${shape.join(', ')}]`);
+    } else sources.push(sourceOf(name, match.entry));
+  }
+  if (missing.length > 0) throw corrupt(folder, 'these are missing', missing, 'Fetch the checkpoint again, with all its files.');
+  if (misshaped.length > 0) throw corrupt(folder, 'these have another shape', misshaped, 'Its config.json belongs to another model.');
+  const rest = [...found.keys()].filter((key) => !isBuffer(key) && !(tied && key === 'lm_head.weight'));
+  if (rest.length > 0) throw corrupt(folder, 'these are unexpected', rest, 'Its config.json belongs to another model.');
+  return sources.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : a.offset - b.offset));
+}

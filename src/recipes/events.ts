@@ -1,0 +1,91 @@
+/** What a train job tells while it runs: plain data, noun-verb names, in the order things happened. */
+import type { EvaluationResult } from './evaluate.js';
+
+export interface StageStart {
+  type: 'stage-start';
+  stage: string;
+  recipe: string;
+  budgetSeconds: number | null;
+}
+
+/** One optimizer step. `metrics` holds everything under the field's names. */
+export interface StepEnd {
+  type: 'step-end';
+  stage: string;
+  /** Steps of this stage done so far, and planned; the plan may shrink once to fit the budget. */
+  step: number;
+  totalSteps: number;
+  loss: number;
+  /** Mean reward; null in supervised stages. */
+  reward: number | null;
+  learningRate: number;
+  gradNorm: number;
+  /** False when the gradient was not finite and the step was left out. */
+  applied: boolean;
+  tokensPerSecond: number;
+  stepSeconds: number;
+  /** Estimate for this stage. */
+  secondsLeft: number | null;
+  metrics: Record<string, number>;
+}
+
+/** Items sampled and marked, in rejection sampling and evaluations. */
+export interface SamplingProgress {
+  type: 'sampling-progress';
+  stage: string;
+  purpose: string;
+  done: number;
+  total: number;
+  /** Share marked correct so far. */
+  accuracy: number;
+  tokensPerSecond: number;
+  secondsLeft: number | null;
+}
+
+export interface EvaluationEnd {
+  type: 'evaluation-end';
+  stage: string;
+  name: string;
+  step: number;
+  result: EvaluationResult;
+}
+
+export interface CheckpointSaved {
+  type: 'checkpoint-saved';
+  stage: string;
+  step: number;
+  folder: string;
+}
+
+/** Something the reader of a log should know: a shortened plan, a rewind, a routed pool. */
+export interface NoteTaken {
+  type: 'note-taken';
+  stage: string;
+  message: string;
+  fields: Record<string, number | string | boolean | null>;
+}
+
+export interface StageEnd {
+  type: 'stage-end';
+  stage: string;
+  seconds: number;
+  tokensPerSecond: number | null;
+  /** True when the stage was already complete in the run that is resumed. */
+  restored: boolean;
+}
+
+export interface RunEnd {
+  type: 'run-end';
+  reason: 'finished' | 'stopped';
+  seconds: number;
+}
+
+export type TrainEvent =
+  | StageStart
+  | StepEnd
+  | SamplingProgress
+  | EvaluationEnd
+  | CheckpointSaved
+  | NoteTaken
+  | StageEnd
+  | RunEnd;

@@ -1,0 +1,54 @@
+/** Optimizer and step settings that every training recipe shares, and what is derived from the data instead of asked for. */
+import { z } from 'zod';
+import type { NativeOptimizerOptions } from '../binding/contract.js';
+
+/** AdamW. */
+export const optimizerSchema = z
+  .strictObject({
+    beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
+    beta2: z.number().min(0).lt(1).default(0.999).describe('Decay of the second moment.'),
+    eps: z.number().positive().default(1e-8).describe('Added to the root of the second moment.'),
+    weightDecay: z.number().min(0).default(0).describe('Decoupled weight decay.'),
+    decayParameters: z
+      .enum(['matrices', 'all'])
+      .default('matrices')
+      .describe('What decays; matrices leaves norms, biases and embeddings alone.'),
+    maxGradNorm: z.number().min(0).default(1).describe('Global gradient norm is clipped to this; 0 is off.'),
+  })
+  .describe('AdamW settings.');
+
+export type OptimizerSettings = z.infer<typeof optimizerSchema>;
+
+/** Memory and speed of a step; the gradient does not depend on them, up to rounding. */
+export const microBatchSchema = z
+  .strictObject({
+    maxTokens: z
+      .number()
+      .int()
+      .positive()
+      .optional()
+      .describe('Packed tokens of one micro-batch. Default: derived, between 2048 and 16384.'),
+    activationCheckpointing: z
+      .boolean()
+      .default(false)
+      .describe('Recompute each block in the backward pass: less memory, about a third more work.'),
+  })
+  .describe('How a step is cut into micro-batches.');
+
+export type MicroBatchSettings = z.infer<typeof microBatchSchema>;
+
+const fewestTokens = 2048;
+const mostTokens = 16_384;
+
+/**
+ * Packed tokens of a micro-batch: what was asked for, else a quarter of the step's tokens within [2048, 16384], so that a
+ * small step is one micro-batch and a large one stays within memory.
+ */
+export function microBatchTokens(settings: MicroBatchSettings, stepTokens: number): number {
+  return settings.maxTokens ?? Math.min(mostTokens, Math.max(fewestTokens, Math.ceil(stepTokens / 4)));
+}
+
+/** The engine's optimizer options at one learning rate. */
+export function optimizerOptions(settings: OptimizerSettings, learningRate: number): NativeOptimizerOptions {
+  return { ...settings, learningRate };
+}

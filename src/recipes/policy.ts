@@ -1,0 +1,125 @@
+/**
+ * What recipes train: a model's verbs and the data threads that turn rows into its input, behind one small face. Everything
+ * here is asynchronous and answers the signal.
+ */
+import type { NativeGroup } from '../binding/contract.js';
+import type { EncodedRow } from '../data/processor.js';
+import type { Row } from '../data/rows.js';
+import { DataThreads, type DataThreadsOptions } from '../data/threads.js';
+import { Tokenizer } from '../data/tokenizer.js';
+import type { Model, SampleRequest } from '../engine/model.js';
+import type { SampleStats } from '../engine/sample-run.js';
+import { nameKey } from './seeded.js';
+
+export interface DrawOptions {
+  /** Samples of each row. */
+  count: number;
+  /** Index of the first one. Default: 0. */
+  firstSample?: number;
+  seed: number;
+  /** 0 is greedy. */
+  temperature: number;
+  topK?: number | undefined;
+  topP?: number | undefined;
+  minP?: number | undefined;
+  maxNewTokens: number;
+  signal: AbortSignal;
+}
+
+/** One sampled completion of `rows[item]`. */
+export interface DrawnCompletion {
+  item: number;
+  sample: number;
+  tokens: Int32Array;
+  logprobs: Float32Array;
+  text: string;
+  finishReason: 'stop' | 'length';
+}
+
+export class Policy implements AsyncDisposable {
+  readonly model: Model;
+  readonly #data: DataThreads;
+  readonly #tokenizer: Tokenizer;
+
+  private constructor(model: Model, data: DataThreads, tokenizer: Tokenizer) {
+    this.model = model;
+    this.#data = data;
+    this.#tokenizer = tokenizer;
+  }
+
+  /**
+   * A policy of `model` that reads rows with the tokenizer, template and image processor of `folder`. Disposing of it ends
+   * the data threads; the model stays its owner's.
+   */
+  static async open(model: Model, folder: string, options: DataThreadsOptions = {}): Promise<Policy> {
+    const [data, tokenizer] = await Promise.all([DataThreads.start(folder, options), Tokenizer.load(folder)]);
+    return new Policy(model, data, tokenizer);
+  }
+
+  /** Rows as the model's input, made in the data threads. */
+  encode(rows: readonly Row[], signal: AbortSignal): Promise<EncodedRow[]> {
+    return this.#data.encode(rows, { signal });
+  }
+
+  /** Text of sampled tokens, special tokens left out. */
+  decode(tokens: Int32Array): string {
+    return this.#tokenizer.decode(tokens, { skipSpecial: true });
+  }
+
+  /**
+   * Draws `count` completions of each row; `onCompletion` gets each as it finishes. The numbers depend on the row's id, the
+   * seed, the sample index and the weights alone.
+   */
+  async draw(
+    rows: readonly EncodedRow[],
+    options: DrawOptions,
+    onCompletion: (completion: DrawnCompletion) => void,
+  ): Promise<SampleStats> {
+    const { count, firstSample = 0, seed, temperature, topK, topP, minP, maxNewTokens, signal } = options;
+    const requests = rows.map((row): SampleRequest => ({
+      id: nameKey(row.id),
+      promptTokens: row.promptTokens,
+      images: row.images,
+      count,
+      firstSample,
+      maxNewTokens,
+      seed,
+      temperature,
+      ...(topK === undefined ? {} : { topK }),
+      ...(topP === undefined ? {} : { topP }),
+      ...(minP === undefined ? {} : { minP }),
+    }));
+    return this.model.sample(requests, {
+      signal,
+      onCompletions: (completions) => {
+        for (const { request, sample, tokens, logprobs, finishReason } of completions) {
+          onCompletion({ item: request, sample, tokens, logprobs, finishReason, text: this.decode(tokens) });
+        }
+      },
+    });
+  }
+
+  /** Weights and optimizer into a folder. */
+  save(folder: string): Promise<void> {
+    return this.model.save(folder);
+  }
+
+  /** What `save` wrote. */
+  load(folder: string): Promise<void> {
+    return this.model.load(folder);
+  }
+
+  /** Ends the data threads. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#data.dispose();
+  }
+}
+
+/** A supervised row as a group with one completion. */
+export function supervisedGroup(row: EncodedRow): NativeGroup {
+  return {
+    promptTokens: row.promptTokens,
+    images: row.images,
+    completions: [{ tokens: row.completionTokens ?? new Int32Array(0) }],
+  };
+}

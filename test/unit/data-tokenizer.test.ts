@@ -1,0 +1,187 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ChatTemplate } from '../../src/data/template.js';
+import { Tokenizer } from '../../src/data/tokenizer.js';
+import type { ChatMessage } from '../../src/data/rows.js';
+
+interface Golden {
+  cases: { text: string; ids: number[]; decoded: string; decoded_skip_special: string }[];
+  chats: { messages: ChatMessage[]; add_generation_prompt: boolean; text: string; ids: number[] }[];
+  incremental_decode: { ids: number[]; prefixes: string[] };
+}
+
+const goldens = new URL('../goldens/', import.meta.url).pathname;
+const golden = JSON.parse(await readFile(join(goldens, 'tokenizer.json'), 'utf8')) as Golden;
+const tokenizer = await Tokenizer.load(join(goldens, 'micro-text'));
+
+let folder = '';
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'gavel-tokenizer-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** A word-level tokenizer folder, as the main job writes it. */
+async function wordLevel(words: string[], config: Record<string, unknown> = {}): Promise<string> {
+  const path = await mkdtemp(join(folder, 'words-'));
+  const special = ['<pad>', '<eos>'];
+  const vocab = Object.fromEntries([...special, ...words].map((word, id) => [word, id]));
+  const added_tokens = special.map((content, id) => ({
+    id,
+    content,
+    special: true,
+    normalized: false,
+    lstrip: false,
+    rstrip: false,
+    single_word: false,
+  }));
+  const model = { type: 'WordLevel', vocab, unk_token: words.includes('<unk>') ? '<unk>' : null };
+  const definition = {
+    version: '1.0',
+    added_tokens,
+    normalizer: null,
+    pre_tokenizer: { type: 'WhitespaceSplit' },
+    post_processor: null,
+    decoder: null,
+    model,
+  };
+  await writeFile(join(path, 'tokenizer.json'), JSON.stringify(definition));
+  await writeFile(join(path, 'tokenizer_config.json'), JSON.stringify({ eos_token: '<eos>', ...config }));
+  return path;
+}
+
+describe('tokenizer', () => {
+  it.each(golden.cases)('equals the reference on $text', ({ text, ids, decoded, decoded_skip_special: skipped }) => {
+    expect(tokenizer.encode(text)).toEqual(ids);
+    expect(tokenizer.decode(ids, { skipSpecial: false })).toBe(decoded);
+    expect(tokenizer.decode(ids)).toBe(skipped);
+  });
+
+  it('gives the same ids whether or not a segment was seen before', async () => {
+    const piece = fc.oneof(
+      fc.constantFrom('<|im_start|>', '<|im_end|>', '<image>', ' ', 'hello', '\n'),
+      fc.string({ unit: 'grapheme' }),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(piece, { maxLength: 8 }), async (pieces) => {
+        const text = pieces.join('');
+        const first = tokenizer.encode(text);
+        expect(tokenizer.encode(text)).toEqual(first);
+        // Byte-level: nothing is lost but what NFC changes.
+        expect(tokenizer.decode(first, { skipSpecial: false })).toBe(text.normalize('NFC'));
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('decodes a stream: whole characters only, and the same text in the end', () => {
+    const { ids, prefixes } = golden.incremental_decode;
+    const stream = tokenizer.incremental();
+    let text = '';
+    for (const [i, id] of ids.entries()) {
+      text += stream.push(id);
+      expect(text).toBe(prefixes[i]!.replace(/\ufffd$/, ''));
+    }
+    expect(text + stream.flush()).toBe(prefixes.at(-1));
+  });
+
+  it('streams any ids to the text of all of them, even where the bytes are no characters', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(tokenizer.vocabSize - 1), { maxLength: 40 }), fc.boolean(), (ids, skipSpecial) => {
+        const stream = tokenizer.incremental({ skipSpecial });
+        const text = ids.map((id) => stream.push(id)).join('') + stream.flush();
+        expect(text).toBe(tokenizer.decode(ids, { skipSpecial }));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('knows special tokens and the end of a turn', async () => {
+    expect(tokenizer.specialId('<|im_end|>')).toBe(505);
+    expect(tokenizer.eosId).toBe(505);
+    expect(tokenizer.eosIds).toEqual([505]);
+    expect(tokenizer.isSpecial(505)).toBe(true);
+    expect(tokenizer.isSpecial(39)).toBe(false);
+    expect(tokenizer.vocabSize).toBe(512);
+    expect(() => tokenizer.specialId('<|nothing|>')).toThrow(expect.objectContaining({ code: 'tokenizer_mismatch' }));
+    expect(() => tokenizer.decode([512])).toThrow(expect.objectContaining({ code: 'tokenizer_mismatch' }));
+    expect(() => tokenizer.selfCheck(511)).toThrow(expect.objectContaining({ code: 'tokenizer_mismatch' }));
+    expect(() => tokenizer.selfCheck(512)).not.toThrow();
+
+    const several = join(folder, 'several-eos');
+    await cp(join(goldens, 'micro-text'), several, { recursive: true });
+    await writeFile(join(several, 'generation_config.json'), JSON.stringify({ eos_token_id: [503, 505] }));
+    expect((await Tokenizer.load(several)).eosIds).toEqual([503, 505]);
+    await writeFile(join(several, 'generation_config.json'), JSON.stringify({ eos_token_id: 9999 }));
+    await expect(Tokenizer.load(several)).rejects.toMatchObject({ code: 'tokenizer_mismatch' });
+  });
+
+  it('takes a word-level vocabulary, with and without an unknown token', async () => {
+    const plain = await Tokenizer.load(await wordLevel(['dog', 'cat', '<think>']));
+    const ids = plain.encode('<think> dog  cat<eos>');
+    expect(ids).toEqual([4, 2, 3, 1]);
+    expect(plain.decode(ids)).toBe('<think> dog cat');
+    const stream = plain.incremental();
+    expect(ids.map((id) => stream.push(id)).join('') + stream.flush()).toBe('<think> dog cat');
+    expect(() => plain.encode('dog bird')).toThrow(expect.objectContaining({ code: 'tokenizer_mismatch' }));
+    const open = await Tokenizer.load(await wordLevel(['dog', '<unk>']));
+    expect(open.encode('dog bird')).toEqual([2, 3]);
+  });
+
+  it('refuses a folder without a usable tokenizer', async () => {
+    await expect(Tokenizer.load(join(folder, 'nowhere'))).rejects.toMatchObject({ code: 'io' });
+    const broken = await wordLevel(['dog']);
+    await writeFile(join(broken, 'tokenizer.json'), '{"model":');
+    await expect(Tokenizer.load(broken)).rejects.toMatchObject({ code: 'corrupt_checkpoint' });
+    await writeFile(join(broken, 'tokenizer.json'), '{}');
+    await expect(Tokenizer.load(broken)).rejects.toMatchObject({ code: 'corrupt_checkpoint' });
+    await expect(Tokenizer.load(await wordLevel(['dog'], { eos_token: null }))).rejects.toMatchObject({
+      code: 'tokenizer_mismatch',
+    });
+  });
+});
+
+describe('chat template', () => {
+  it.each(golden.chats)(
+    'renders as the reference does ($text)',
+    async ({ messages, add_generation_prompt: open, text, ids }) => {
+      const template = await ChatTemplate.load(join(goldens, 'micro-text'));
+      const rendered = template.render(messages, { addGenerationPrompt: open });
+      expect(rendered).toBe(text);
+      expect(tokenizer.encode(rendered)).toEqual(ids);
+    },
+  );
+
+  it('looks in chat_template.jinja, then chat_template.json, then tokenizer_config.json', async () => {
+    const path = await mkdtemp(join(folder, 'template-'));
+    const load = async (): Promise<string> => (await ChatTemplate.load(path)).render([{ role: 'user', content: 'x' }]);
+    await expect(load()).rejects.toMatchObject({ code: 'unsupported' });
+    const named = [
+      { name: 'tool_use', template: 'tool' },
+      { name: 'default', template: 'third {{ messages[0].content }}' },
+    ];
+    await writeFile(join(path, 'tokenizer_config.json'), JSON.stringify({ chat_template: named }));
+    expect(await load()).toBe('third x');
+    await writeFile(
+      join(path, 'chat_template.json'),
+      JSON.stringify({ chat_template: 'second {{ messages[0].content }}' }),
+    );
+    expect(await load()).toBe('second x');
+    await writeFile(join(path, 'chat_template.jinja'), 'first {{ messages[0].content }}');
+    expect(await load()).toBe('first x');
+    await writeFile(join(path, 'chat_template.jinja'), '{% if %}');
+    await expect(load()).rejects.toMatchObject({ code: 'corrupt_checkpoint' });
+  });
+
+  it('passes variables in and reports what the template refuses', () => {
+    const template = new ChatTemplate(
+      '{{ bos_token }}{% if messages[0].role != "user" %}{{ raise_exception("user first") }}{% endif %}',
+    );
+    expect(template.render([{ role: 'user', content: '' }], { variables: { bos_token: '<s>' } })).toBe('<s>');
+    expect(() => template.render([{ role: 'system', content: '' }])).toThrow(
+      expect.objectContaining({ code: 'bad_data', message: expect.stringContaining('user first') as string }),
+    );
+  });
+});
