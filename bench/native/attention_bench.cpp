@@ -1,6 +1,6 @@
-// Attention on one machine: GFLOP/s of the forward and backward of packed groups, and the time a decoding row spends on one
-// block of 64 keys. Useful FLOP only: pairs the mask keeps, 4 D a pair forward and 10 D backward. Prints the fp32 FMA and
-// vdpbf16ps rates of the same run, because a share of peak means nothing without them.
+// Attention on one machine: GFLOP/s of the forward and backward of packed groups, and the time a decoding row spends on
+// one block of 64 keys. Useful FLOP only: pairs the mask keeps, 4 D a pair forward and 10 D backward. Prints the fp32
+// FMA and vdpbf16ps rates of the same run, because a share of peak means nothing without them.
 //   attention_bench [threads = 1] [repeats = 7]
 #include <algorithm>
 #include <cstdio>
@@ -116,7 +116,9 @@ GAVEL_TARGET_AVX512 void probe(int64_t count) {
 void print_peak(const ThreadPool& pool) {
   for (const bool bf16 : {false, true}) {
     constexpr int64_t kCount = 2000000;
-    const double time = median(pool.threads(), 5, [&] { pool.parallel_for(pool.threads(), [&](int64_t, int) { (bf16 ? probe<true> : probe<false>)(kCount); }); });
+    const double time = median(pool.threads(), 5, [&] {
+      pool.parallel_for(pool.threads(), [&](int64_t, int) { (bf16 ? probe<true> : probe<false>)(kCount); });
+    });
     std::printf("probe %s: %.0f GFLOP/s\n", bf16 ? "vdpbf16ps" : "fp32 FMA ",
                 24.0 * kCount * (bf16 ? 64 : 32) * pool.threads() / time * 1e-9);
   }
@@ -188,7 +190,8 @@ int main(int argc, char** argv) {
       const double backward = median(threads, repeats, [&] { cpu::attention_backward(context, setup.p); });
       const double flop = setup.pairs() * shape.head_dim;
       std::printf("%-32s %s forward %7.2f ms %6.1f GFLOP/s   backward %7.2f ms %6.1f GFLOP/s\n", shape.name,
-                  name_of(dtype), forward * 1e3, 4 * flop / forward * 1e-9, backward * 1e3, 10 * flop / backward * 1e-9);
+                  name_of(dtype), forward * 1e3, 4 * flop / forward * 1e-9, backward * 1e3,
+                  10 * flop / backward * 1e-9);
     }
   }
 

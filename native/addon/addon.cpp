@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <napi.h>
 
+#include <algorithm>
 #include <string>
 #include <thread>
 
@@ -33,7 +34,7 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   cuda.Set("reason", probe.status.message);
   cuda.Set("devices", devices);
   Napi::Object result = Napi::Object::New(env);
-  result.Set("isa", isa_name(detect_isa()));
+  result.Set("isa", std::string(isa_name(detect_isa())) + (detect_amx() ? "+amx" : ""));
   result.Set("hardwareThreads", static_cast<double>(std::max(1u, std::thread::hardware_concurrency())));
   result.Set("cuda", cuda);
   return result;

@@ -10,8 +10,8 @@ namespace gavel {
 namespace {
 
 const char* typed_array_name(napi_typedarray_type type) {
-  constexpr const char* kNames[] = {"Int8Array",   "Uint8Array",   "Uint8ClampedArray", "Int16Array",
-                                    "Uint16Array", "Int32Array",   "Uint32Array",       "Float32Array",
+  constexpr const char* kNames[] = {"Int8Array",    "Uint8Array",    "Uint8ClampedArray", "Int16Array",
+                                    "Uint16Array",  "Int32Array",    "Uint32Array",       "Float32Array",
                                     "Float64Array", "BigInt64Array", "BigUint64Array"};
   const size_t index = static_cast<size_t>(type);
   return index < sizeof(kNames) / sizeof(kNames[0]) ? kNames[index] : "a typed array";
@@ -50,8 +50,8 @@ std::string describe(const Napi::Value& value) {
 
 void Argument::fail_as(Code code, const std::string& expected, const std::string& received,
                        const std::string& todo) const {
-  throw_status(value_.Env(), Status::error(code, "Expected " + expected + " for `" + name_ + "` but received " + received +
-                                                     "." + (todo.empty() ? "" : " " + todo))
+  throw_status(value_.Env(), Status::error(code, "Expected " + expected + " for `" + name_ + "` but received " +
+                                                     received + "." + (todo.empty() ? "" : " " + todo))
                                  .with("name", name_)
                                  .with("expected", expected)
                                  .with("received", received));

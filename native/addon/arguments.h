@@ -1,6 +1,6 @@
 // Checked reading of JavaScript values at the addon's gate. An Argument is a value and where it stands, e.g.
-// `groups[2].promptTokens`, so that every complaint names it: "Expected Int32Array for `...` but received ...". Everything
-// read is a copy. Any failure throws 'invalid_argument' ('bad_data' for numbers that are not finite).
+// `groups[2].promptTokens`, so that every complaint names it: "Expected Int32Array for `...` but received ...".
+// Everything read is a copy. Any failure throws 'invalid_argument' ('bad_data' for numbers that are not finite).
 #pragma once
 #include <napi.h>
 

@@ -14,8 +14,10 @@ void on_environment_end(void* data) { static_cast<Bridge*>(data)->abandon(nullpt
 }  // namespace
 
 Bridge::Bridge(int threads)
-    : pool_(threads), context_{&pool_, &scratch_, detect_isa()}, thread_([this](uint64_t ticket, Status status) {
-        scratch_bytes_.store(scratch_.size_bytes());
+    : pool_(threads),
+      scratch_(std::make_unique<Scratch>()),
+      context_{&pool_, scratch_.get(), detect_isa(), detect_amx()},
+      thread_([this](uint64_t ticket, Status status) {
         Letter letter;
         letter.ticket = ticket;
         letter.settles = true;
@@ -30,8 +32,8 @@ std::shared_ptr<Bridge> Bridge::create(Napi::Env env, int threads) {
   // The wake-up owns a share, so a late one never meets freed memory.
   auto* share = new std::shared_ptr<Bridge>(bridge);
   bridge->wakeup_ = Wakeup::New(
-      env, "gavel engine", 0, 1, bridge.get(),
-      [](Napi::Env, std::shared_ptr<Bridge>* owned, Bridge*) { delete owned; }, share);
+      env, "gavel engine", 0, 1, bridge.get(), [](Napi::Env, std::shared_ptr<Bridge>* owned, Bridge*) { delete owned; },
+      share);
   bridge->wakeup_.Unref(env);
   napi_add_env_cleanup_hook(env, on_environment_end, bridge.get());
   return bridge;
@@ -63,7 +65,11 @@ void Bridge::queue(Napi::Env env, Run run, const RunOptions& options, std::funct
   job->ticket = ticket;
   job->number = options.number;
   job->owner = options.owner;
-  job->work = std::move(work);
+  job->work = [this, work = std::move(work)](const Job& self) {
+    Status status = work(self);
+    scratch_bytes_.store(scratch_->size_bytes());
+    return status;
+  };
   thread_.push(std::move(job));
 }
 
@@ -112,7 +118,8 @@ void Bridge::wake(Napi::Env env, Napi::Function, Bridge* bridge, void*) {
   } catch (...) {
     bool pending = false;
     napi_value ignored;
-    if (napi_is_exception_pending(env, &pending) == napi_ok && pending) napi_get_and_clear_last_exception(env, &ignored);
+    if (napi_is_exception_pending(env, &pending) == napi_ok && pending)
+      napi_get_and_clear_last_exception(env, &ignored);
   }
 }
 
@@ -211,6 +218,8 @@ void Bridge::abandon(Napi::Env env) {
   if (ended_) return;
   ended_ = disposing_ = true;
   thread_.stop();
+  context_.scratch = nullptr;
+  scratch_.reset();
   runs_.clear();
   disposals_.clear();
   if (static_cast<napi_env>(env) == nullptr) return;  // the environment closes its own wake-ups

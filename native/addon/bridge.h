@@ -30,8 +30,8 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   static std::shared_ptr<Bridge> create(Napi::Env env, int threads);
   ~Bridge();
 
-  // Work: Status(const Job&, Result*) on the job thread. Convert: Napi::Value(Napi::Env, Result&) back on the JavaScript
-  // thread. `self` is the wrapper called; it stays alive until the promise settles.
+  // Work: Status(const Job&, Result*) on the job thread. Convert: Napi::Value(Napi::Env, Result&) back on the
+  // JavaScript thread. `self` is the wrapper called; it stays alive until the promise settles.
   template <class Result, class Work, class Convert>
   Napi::Promise run(Napi::Env env, Napi::Object self, const RunOptions& options, Work work, Convert convert) {
     auto result = std::make_shared<Result>();
@@ -90,7 +90,7 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   void finish_dispose(Napi::Env env);
 
   ThreadPool pool_;
-  Scratch scratch_;
+  std::unique_ptr<Scratch> scratch_;  // freed when the engine ends, not when its wrapper is collected
   Context context_;
   std::atomic<size_t> scratch_bytes_{0};
 

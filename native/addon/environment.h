@@ -1,5 +1,5 @@
-// What the addon keeps per JavaScript environment (the main thread and every worker have their own): the error class, the
-// classes it defines, and the kernels' scratch. Nothing of it is static. Errors are made here and nowhere else.
+// What the addon keeps per JavaScript environment (the main thread and every worker have their own): the error class,
+// the classes it defines, and the kernels' scratch. Nothing of it is static. Errors are made here and nowhere else.
 #pragma once
 #include <napi.h>
 

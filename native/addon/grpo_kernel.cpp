@@ -74,7 +74,8 @@ Napi::Value grpo_loss_kernel(const Napi::CallbackInfo& info) {
   const std::vector<double> advantages = row_doubles(input["advantages"], sequences, true);
   if (const Argument top = input["options"]["topEntropyQuantile"]; !top.absent()) {
     if (entropies.empty()) input["entropies"].fail("Float64Array, since topEntropyQuantile is given,");
-    options.entropy_threshold = entropy_threshold<double>(static_cast<int64_t>(count), entropies.data(), mask.data(), top.number(0, 1));
+    options.entropy_threshold =
+        entropy_threshold<double>(static_cast<int64_t>(count), entropies.data(), mask.data(), top.number(0, 1));
   }
 
   GrpoLossInputs<double> inputs;

@@ -39,9 +39,9 @@ void demand_length(const Argument& argument, const std::vector<Element>& values,
 void demand_finite(const Argument& argument, const std::vector<float>& values) {
   for (size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
-      argument.fail_as(Code::bad_data, "finite numbers",
-                       std::string(std::isnan(values[i]) ? "NaN" : "an infinite one") + " at index " + std::to_string(i),
-                       "");
+      argument.fail_as(
+          Code::bad_data, "finite numbers",
+          std::string(std::isnan(values[i]) ? "NaN" : "an infinite one") + " at index " + std::to_string(i), "");
     }
   }
 }
@@ -265,7 +265,8 @@ std::vector<TensorRead> tensor_reads_from(const Argument& sources) {
   for (uint32_t i = 0; i < count; ++i) {
     const Argument source = sources[i];
     reads.push_back({source["name"].text(), tensor_kind_from(source["kind"]), source["path"].text(),
-                     source["offset"].counter(), source["sizeBytes"].counter(), file_dtype_from(source["dtype"], true)});
+                     source["offset"].counter(), source["sizeBytes"].counter(),
+                     file_dtype_from(source["dtype"], true)});
   }
   return reads;
 }

@@ -1,6 +1,6 @@
-// One thread and a first-in-first-out queue of jobs: every long call of one engine runs here, so models, arenas and scratch
-// memory need no locks. Knows nothing of Node. `on_settled` is called once per job, on the job thread or, for a job aborted
-// while it waits, on the thread that aborted it; never under a lock.
+// One thread and a first-in-first-out queue of jobs: every long call of one engine runs here, so models, arenas and
+// scratch memory need no locks. Knows nothing of Node. `on_settled` is called once per job, on the job thread or, for a
+// job aborted while it waits, on the thread that aborted it; never under a lock.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -16,9 +16,9 @@
 namespace gavel {
 
 struct Job {
-  uint64_t ticket = 0;           // unique, names the job to whoever waits for it
-  uint64_t number = 0;           // the caller's name for abort; 0: none
-  const void* owner = nullptr;   // the model it works on, or null
+  uint64_t ticket = 0;          // unique, names the job to whoever waits for it
+  uint64_t number = 0;          // the caller's name for abort; 0: none
+  const void* owner = nullptr;  // the model it works on, or null
   std::atomic<bool> aborted{false};
   std::function<Status(const Job&)> work;
 };
@@ -40,8 +40,8 @@ class JobThread {
   void abort_owner(const void* owner);
   void abort_all();
 
-  // Aborts everything and waits for the thread to end, at most one micro-step of the running job. Idempotent; not on the
-  // job thread itself.
+  // Aborts everything and waits for the thread to end, at most one micro-step of the running job. Idempotent; not on
+  // the job thread itself.
   void stop();
 
   // Aborts everything and waits at most `timeout_ms` for the running job to notice: for the end of the process.

@@ -64,7 +64,7 @@ class Call {
 
   template <class Parameters>
   void forward(Op op, const Parameters& parameters) {
-    Context context{&environment_.pool, &environment_.scratch, detect_isa()};
+    Context context{&environment_.pool, &environment_.scratch, detect_isa(), detect_amx()};
     FlushDenormals flush;
     cpu_ops()[op].forward(context, &parameters);
   }
@@ -192,7 +192,8 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value logprobs(const Napi::CallbackInfo& info) {
-  const Argument options(info[3], "options"), hidden(info[0], "hidden"), weight(info[1], "weight"), given(info[2], "tokens");
+  const Argument options(info[3], "options"), hidden(info[0], "hidden"), weight(info[1], "weight"),
+      given(info[2], "tokens");
   const int64_t h = options["hiddenSize"].integer(1, 1 << 20), v = options["vocabulary"].integer(1, 1 << 24);
   const double temperature = options["temperature"].number();
   if (temperature <= 0) options["temperature"].fail("a number > 0");
@@ -239,7 +240,8 @@ Napi::Value sample_tokens(const Napi::CallbackInfo& info) {
   const int64_t v = options["vocabulary"].integer(1, 1 << 24);
   const std::vector<float> logits = given.float32s();
   const int64_t b = static_cast<int64_t>(logits.size()) / v;
-  if (b == 0 || b * v != static_cast<int64_t>(logits.size())) given.fail("a whole number of rows of " + std::to_string(v));
+  if (b == 0 || b * v != static_cast<int64_t>(logits.size()))
+    given.fail("a whole number of rows of " + std::to_string(v));
   SampleOptions draw;
   draw.top_k = static_cast<int32_t>(options["topK"].integer(0, kMaxInt32));
   draw.top_p = static_cast<float>(options["topP"].number(0, 1));

@@ -1,5 +1,6 @@
-// A model with its trainer and sampler as one engine holds it, and the copies of its state that JavaScript may read at any
-// time. `model`, `trainer` and `sampler` belong to the job thread; `memory` is guarded; the rest belongs to JavaScript.
+// A model with its trainer and sampler as one engine holds it, and the copies of its state that JavaScript may read at
+// any time. `model`, `trainer` and `sampler` belong to the job thread; `memory` is guarded; the rest belongs to
+// JavaScript.
 #pragma once
 #include <atomic>
 #include <memory>

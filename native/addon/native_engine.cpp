@@ -10,14 +10,14 @@
 namespace gavel {
 
 void NativeEngine::define(Napi::Env env) {
-  Environment::of(env).engine_class = Napi::Persistent(DefineClass(env, "NativeEngine",
-                                                                   {
-                                                                       InstanceAccessor<&NativeEngine::threads>("threads"),
-                                                                       InstanceMethod<&NativeEngine::create_model>(
-                                                                           "createModel"),
-                                                                       InstanceMethod<&NativeEngine::abort>("abort"),
-                                                                       InstanceMethod<&NativeEngine::dispose>("dispose"),
-                                                                   }));
+  Environment::of(env).engine_class =
+      Napi::Persistent(DefineClass(env, "NativeEngine",
+                                   {
+                                       InstanceAccessor<&NativeEngine::threads>("threads"),
+                                       InstanceMethod<&NativeEngine::create_model>("createModel"),
+                                       InstanceMethod<&NativeEngine::abort>("abort"),
+                                       InstanceMethod<&NativeEngine::dispose>("dispose"),
+                                   }));
 }
 
 Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {

@@ -37,29 +37,29 @@ Status check_group_pixels(const std::vector<GroupInput>& groups) {
 }  // namespace
 
 void NativeModel::define(Napi::Env env) {
-  Environment::of(env).model_class = Napi::Persistent(DefineClass(
-      env, "NativeModel",
-      {
-          InstanceAccessor<&NativeModel::family>("family"),
-          InstanceMethod<&NativeModel::tensors>("tensors"),
-          InstanceMethod<&NativeModel::set_trainable>("setTrainable"),
-          InstanceMethod<&NativeModel::initialize>("initialize"),
-          InstanceMethod<&NativeModel::load_tensors>("loadTensors"),
-          InstanceMethod<&NativeModel::save_tensors>("saveTensors"),
-          InstanceMethod<&NativeModel::read_tensor>("readTensor"),
-          InstanceMethod<&NativeModel::write_tensor>("writeTensor"),
-          InstanceMethod<&NativeModel::copy_weights_from>("copyWeightsFrom"),
-          InstanceMethod<&NativeModel::sample>("sample"),
-          InstanceMethod<&NativeModel::logprobs>("logprobs"),
-          InstanceMethod<&NativeModel::logits>("logits"),
-          InstanceMethod<&NativeModel::forward_backward>("forwardBackward"),
-          InstanceMethod<&NativeModel::optimizer_step>("optimizerStep"),
-          InstanceMethod<&NativeModel::zero_gradients>("zeroGradients"),
-          InstanceMethod<&NativeModel::optimizer_step_count>("optimizerStepCount"),
-          InstanceMethod<&NativeModel::set_optimizer_step_count>("setOptimizerStepCount"),
-          InstanceMethod<&NativeModel::memory>("memory"),
-          InstanceMethod<&NativeModel::dispose>("dispose"),
-      }));
+  Environment::of(env).model_class =
+      Napi::Persistent(DefineClass(env, "NativeModel",
+                                   {
+                                       InstanceAccessor<&NativeModel::family>("family"),
+                                       InstanceMethod<&NativeModel::tensors>("tensors"),
+                                       InstanceMethod<&NativeModel::set_trainable>("setTrainable"),
+                                       InstanceMethod<&NativeModel::initialize>("initialize"),
+                                       InstanceMethod<&NativeModel::load_tensors>("loadTensors"),
+                                       InstanceMethod<&NativeModel::save_tensors>("saveTensors"),
+                                       InstanceMethod<&NativeModel::read_tensor>("readTensor"),
+                                       InstanceMethod<&NativeModel::write_tensor>("writeTensor"),
+                                       InstanceMethod<&NativeModel::copy_weights_from>("copyWeightsFrom"),
+                                       InstanceMethod<&NativeModel::sample>("sample"),
+                                       InstanceMethod<&NativeModel::logprobs>("logprobs"),
+                                       InstanceMethod<&NativeModel::logits>("logits"),
+                                       InstanceMethod<&NativeModel::forward_backward>("forwardBackward"),
+                                       InstanceMethod<&NativeModel::optimizer_step>("optimizerStep"),
+                                       InstanceMethod<&NativeModel::zero_gradients>("zeroGradients"),
+                                       InstanceMethod<&NativeModel::optimizer_step_count>("optimizerStepCount"),
+                                       InstanceMethod<&NativeModel::set_optimizer_step_count>("setOptimizerStepCount"),
+                                       InstanceMethod<&NativeModel::memory>("memory"),
+                                       InstanceMethod<&NativeModel::dispose>("dispose"),
+                                   }));
 }
 
 Napi::Object NativeModel::create(Napi::Env env, Napi::Object engine, std::shared_ptr<Bridge> bridge,
@@ -183,8 +183,8 @@ Napi::Value NativeModel::save_tensors(const Napi::CallbackInfo& info) {
   std::string path = Argument(info[0], "path").text();
   std::vector<uint8_t> header = Argument(info[1], "header").uint8s();
   std::vector<TensorWrite> writes = tensor_writes_from({info[2], "sinks"});
-  return run(info, [path = std::move(path), header = std::move(header), writes = std::move(writes)](
-                       const Job& job, ModelHost& host) {
+  return run(info, [path = std::move(path), header = std::move(header), writes = std::move(writes)](const Job& job,
+                                                                                                    ModelHost& host) {
     return gavel::save_tensors(host.model->weights(), path, header, writes, job.aborted);
   });
 }

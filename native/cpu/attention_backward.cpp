@@ -1,6 +1,7 @@
 // Attention backward (Dao et al. 2022): p = exp(s - lse) is computed again block by block; with D = rowsum(dO * O),
-// dV += p^T dO, dS = p * (dO V^T - D) * scale, dQ += dS K, dK += dS^T Q. A work item is (unit, key-value head): one thread
-// walks the unit's rows in order, so dK and dV of a shared prompt are the same sum for any number of threads. All in fp32.
+// dV += p^T dO, dS = p * (dO V^T - D) * scale, dQ += dS K, dK += dS^T Q. A work item is (unit, key-value head): one
+// thread walks the unit's rows in order, so dK and dV of a shared prompt are the same sum for any number of threads.
+// All in fp32.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -20,8 +21,10 @@ struct UnitBlocks {
   std::vector<int32_t> index;  // [num_blocks]: place of a block within its unit
   int32_t most = 0;
   int32_t most_rows = 0;
+  std::vector<uint8_t> covered;  // [T]: 1 the row stands in a tile, 2 in a block that a tile reads
 
-  explicit UnitBlocks(const AttentionPlan& plan) : index(static_cast<size_t>(plan.num_blocks), -1) {
+  UnitBlocks(const AttentionPlan& plan, int64_t rows)
+      : index(static_cast<size_t>(plan.num_blocks), -1), covered(static_cast<size_t>(rows), 0) {
     for (int32_t unit = 0; unit < plan.num_units; ++unit) {
       begin.push_back(static_cast<int32_t>(ids.size()));
       const AttentionUnit& one = plan.units[unit];
@@ -35,27 +38,32 @@ struct UnitBlocks {
  private:
   void add_tile(const AttentionPlan& plan, const QueryTile& tile) {
     const int32_t tile_end = tile.row_begin + tile.row_count;
+    for (int32_t row = tile.row_begin; row < tile_end; ++row) covered[static_cast<size_t>(row)] |= 1;
     for (int32_t begin = tile.row_begin, end; begin < tile_end; begin = end) {
       int32_t last = plan.row_keys[begin];
       for (end = begin + 1; end < tile_end && plan.row_tail[end] == plan.row_tail[begin]; ++end) {
         last = std::max(last, plan.row_keys[end]);
       }
       for (int32_t block = 0; block * kKeyBlock < last; ++block) {
-        const int32_t id = block < tile.shared_count
-                               ? plan.block_ids[tile.shared_begin + block]
-                               : plan.block_ids[plan.row_tail[begin] + block - tile.shared_count];
+        const int32_t id = block < tile.shared_count ? plan.block_ids[tile.shared_begin + block]
+                                                     : plan.block_ids[plan.row_tail[begin] + block - tile.shared_count];
         int32_t& place = index[static_cast<size_t>(id)];
         if (place >= 0) continue;
         place = static_cast<int32_t>(ids.size()) - this->begin.back();
         ids.push_back(id);
+        for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
+          const int32_t row = plan.block_rows[int64_t{id} * kKeyBlock + slot];
+          if (row >= 0) covered[static_cast<size_t>(row)] |= 2;
+        }
       }
     }
   }
 };
 
 struct Workspace {
-  int64_t tile = 0;  // floats of a [64, D] matrix
+  int64_t tile = 0;                          // floats of a [64, D] matrix
   float *packed = nullptr, *sums = nullptr;  // per block: K, K^T, V^T; dK, dV
+  float* values = nullptr;                   // of the block being packed
   float *query = nullptr, *grad_out = nullptr, *grad_query = nullptr, *scores = nullptr, *gradients = nullptr;
   float *lse = nullptr, *mean = nullptr;
   int32_t *visible = nullptr, *first_place = nullptr;  // per query; per row of the unit
@@ -70,6 +78,7 @@ struct Workspace {
     tile = int64_t{kKeyBlock} * head_dim;
     take(packed, 3 * tile * blocks);
     take(sums, 2 * tile * blocks);
+    take(values, tile);
     take(query, int64_t{queries} * head_dim);
     take(grad_out, int64_t{queries} * head_dim);
     take(grad_query, int64_t{queries} * head_dim);
@@ -88,19 +97,24 @@ struct Workspace {
   float* value_sums(int32_t place) const { return key_sums(place) + tile; }
 };
 
+// Sixteen at a time: head sizes are multiples of it, and rows this short are not worth a call.
 void widen(const Tensor& tensor, int64_t index, int32_t count, float* out) {
-  if (tensor.dtype == DType::f32) {
-    std::memcpy(out, tensor.f32() + index, static_cast<size_t>(count) * sizeof(float));
-  } else {
-    for (int32_t i = 0; i < count; ++i) out[i] = bf16_to_float(tensor.bf16()[index + i]);
+  for (int32_t i = 0; i < count; i += 16) {
+    if (tensor.dtype == DType::f32) {
+      std::memcpy(out + i, tensor.f32() + index + i, 16 * sizeof(float));
+    } else {
+      for (int32_t j = i; j < i + 16; ++j) out[j] = bf16_to_float(tensor.bf16()[index + j]);
+    }
   }
 }
 
 void narrow(const float* values, int32_t count, const Tensor& tensor, int64_t index) {
-  if (tensor.dtype == DType::f32) {
-    std::memcpy(tensor.f32() + index, values, static_cast<size_t>(count) * sizeof(float));
-  } else {
-    for (int32_t i = 0; i < count; ++i) tensor.bf16()[index + i] = float_to_bf16(values[i]);
+  for (int32_t i = 0; i < count; i += 16) {
+    if (tensor.dtype == DType::f32) {
+      std::memcpy(tensor.f32() + index + i, values + i, 16 * sizeof(float));
+    } else {
+      for (int32_t j = i; j < i + 16; ++j) tensor.bf16()[index + j] = float_to_bf16(values[j]);
+    }
   }
 }
 
@@ -145,11 +159,10 @@ class UnitBackward {
 
   void pack(int32_t place) {
     const int32_t head_dim = p_.head_dim;
-    float *keys = work_.keys(place), *keys_t = work_.keys_transposed(place), *values_t = work_.values_transposed(place);
-    float value[kMaxHeadDim];
+    float* keys = work_.keys(place);
     for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
       const int32_t row = rows_of(place)[slot];
-      float* key = keys + slot * head_dim;
+      float *key = keys + slot * head_dim, *value = work_.values + slot * head_dim;
       if (row >= 0) {
         widen(p_.qkv, key_index(row), head_dim, key);
         widen(p_.qkv, value_index(row), head_dim, value);
@@ -157,11 +170,9 @@ class UnitBackward {
         std::fill_n(key, head_dim, 0.0f);
         std::fill_n(value, head_dim, 0.0f);
       }
-      for (int32_t d = 0; d < head_dim; ++d) {
-        keys_t[d * kKeyBlock + slot] = key[d];
-        values_t[d * kKeyBlock + slot] = value[d];
-      }
     }
+    kernels_.transpose(keys, head_dim, work_.keys_transposed(place));
+    kernels_.transpose(work_.values, head_dim, work_.values_transposed(place));
   }
 
   // Queries of rows [begin, end), which have one list of blocks, through all of it.
@@ -215,8 +226,8 @@ class UnitBackward {
                        queries, lanes, head_dim, false});
     kernels_.multiply({work_.grad_out, head_dim, 1, work_.values_transposed(place), kKeyBlock, work_.gradients,
                        kKeyBlock, queries, lanes, head_dim, false});
-    kernels_.score_gradient({work_.scores, work_.gradients, work_.lse, work_.mean, work_.visible, queries, lanes,
-                             p_.scale});
+    kernels_.score_gradient(
+        {work_.scores, work_.gradients, work_.lse, work_.mean, work_.visible, queries, lanes, p_.scale});
     kernels_.multiply({work_.scores, 1, kKeyBlock, work_.grad_out, head_dim, work_.value_sums(place), head_dim, keys,
                        head_dim, queries, true});
     kernels_.multiply({work_.gradients, 1, kKeyBlock, work_.query, head_dim, work_.key_sums(place), head_dim, keys,
@@ -225,7 +236,8 @@ class UnitBackward {
                        head_dim, keys, true});
   }
 
-  // A prompt row may stand in several blocks (the partial one is given to each completion): they are added to its first.
+  // A prompt row may stand in several blocks (the partial one is given to each completion): they are added to its
+  // first.
   void write_sums() {
     const int32_t head_dim = p_.head_dim;
     std::fill_n(work_.first_place, unit_.row_end - unit_.row_begin, -1);
@@ -270,7 +282,7 @@ class UnitBackward {
 
 void attention_backward(Context& context, const Attention& p) {
   const AttentionPlan& plan = *p.plan;
-  const UnitBlocks blocks(plan);
+  const UnitBlocks blocks(plan, p.grad_qkv.rows());
   const int32_t queries = std::max(kChunkQueries, p.query_heads / p.kv_heads);
   size_t stride = 0;
   uint8_t* scratch = context.scratch->workers(
@@ -278,11 +290,12 @@ void attention_backward(Context& context, const Attention& p) {
       &stride);
   const ProductKernels kernels = product_kernels(context.isa);
 
-  // Rows that no tile and no block names get zero.
-  const int64_t row_bytes = p.grad_qkv.cols() * static_cast<int64_t>(dtype_size(p.grad_qkv.dtype));
-  context.pool->parallel_for(p.grad_qkv.rows(), [&](int64_t row, int) {
-    std::memset(static_cast<uint8_t*>(p.grad_qkv.data) + row * row_bytes, 0, static_cast<size_t>(row_bytes));
-  });
+  // What no tile and no block names gets zero; the rest is written by the units.
+  for (int64_t row = 0; row < p.grad_qkv.rows(); ++row) {
+    if (blocks.covered[static_cast<size_t>(row)] == 3) continue;
+    const size_t row_bytes = static_cast<size_t>(p.grad_qkv.cols()) * dtype_size(p.grad_qkv.dtype);
+    std::memset(static_cast<uint8_t*>(p.grad_qkv.data) + static_cast<size_t>(row) * row_bytes, 0, row_bytes);
+  }
   context.pool->parallel_for(int64_t{plan.num_units} * p.kv_heads, [&](int64_t index, int worker) {
     Workspace work;
     work.lay_out(scratch + static_cast<size_t>(worker) * stride, blocks.most, blocks.most_rows, queries, p.head_dim);

@@ -16,7 +16,8 @@ inline constexpr int kStateHeader = 16;  // floats before out: running max, runn
 constexpr int64_t state_floats(int32_t head_dim) { return kStateHeader + head_dim; }
 
 struct BlockVisit {
-  int32_t count = 0;  // queries, 1..kVisitQueries
+  int32_t count = 0;     // queries, 1..kVisitQueries
+  bool widened = false;  // bf16 only: query and tiles are the outputs of widen_query and widen_block
   int32_t head_dim = 0;
   float scale = 1.0f;
   const void* keys = nullptr;    // K tile
@@ -30,9 +31,14 @@ struct AttentionKernels {
   void (*visit)(const BlockVisit&);
   // out[d] = state.out / sum, rounded once; returns log-sum-exp. A row without keys gives zeros and -inf.
   float (*finish)(const float* state, int32_t head_dim, void* out);
+  // Null, or set where vdpbf16ps runs at half the rate of two fp32 FMAs that give the same bits: bf16 operands as
+  // floats, the odd element of each pair first, for blocks that many queries visit.
+  void (*widen_query)(const bf16_t* query, int32_t head_dim, float* out) = nullptr;
+  void (*widen_block)(const bf16_t* tiles, int32_t head_dim, float* out) = nullptr;  // K tile, then V tile
 };
 
 AttentionKernels attention_kernels(Isa isa, DType dtype);
+AttentionKernels attention_kernels_avx512(DType dtype);  // x86-64 only
 
 inline void reset_state(float* state, int32_t head_dim) {
   state[0] = -std::numeric_limits<float>::infinity();

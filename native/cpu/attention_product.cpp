@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/transpose.h"
 #include "cpu/vector_math.h"
 
 namespace gavel::cpu {
@@ -28,6 +29,12 @@ GAVEL_INLINE void score_gradient_portable(const ScoreGradient& x) {
       p[key] = seen ? exp_one(p[key] * x.scale - x.lse[row]) : 0.0f;
       ds[key] = seen ? p[key] * (ds[key] - x.mean[row]) * x.scale : 0.0f;
     }
+  }
+}
+
+void transpose_generic(const float* from, int32_t head_dim, float* to) {
+  for (int32_t key = 0; key < kKeyBlock; ++key) {
+    for (int32_t d = 0; d < head_dim; ++d) to[d * kKeyBlock + key] = from[key * head_dim + d];
   }
 }
 
@@ -129,17 +136,25 @@ GAVEL_TARGET_AVX512 void score_gradient_avx512(const ScoreGradient& x) {
   }
 }
 
+GAVEL_TARGET_AVX512 void transpose_avx512(const float* from, int32_t head_dim, float* to) {
+  for (int32_t first = 0; first < kKeyBlock; first += 16) {
+    const uint32_t* rows[16];
+    for (int32_t i = 0; i < 16; ++i) rows[i] = reinterpret_cast<const uint32_t*>(from + (first + i) * head_dim);
+    transpose_rows(rows, head_dim, reinterpret_cast<uint32_t*>(to + first), kKeyBlock);
+  }
+}
+
 #endif
 
 }  // namespace
 
 ProductKernels product_kernels([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return {multiply_avx512, score_gradient_avx512};
+  if (isa == Isa::avx512_bf16) return {multiply_avx512, score_gradient_avx512, transpose_avx512};
   static const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_fma) return {multiply_fma, score_gradient_fma};
+  if (has_fma) return {multiply_fma, score_gradient_fma, transpose_generic};
 #endif
-  return {multiply_generic, score_gradient_generic};
+  return {multiply_generic, score_gradient_generic, transpose_generic};
 }
 
 }  // namespace gavel::cpu

@@ -1,4 +1,4 @@
-// The two inner loops of the attention backward, in fp32: a small matrix product and the gradient of the softmax.
+// The inner loops of the attention backward, in fp32: a small matrix product, the gradient of the softmax, a transpose.
 #pragma once
 #include <cstdint>
 
@@ -19,8 +19,8 @@ struct Product {
   bool accumulate = false;
 };
 
-// Rows of raw scores q . k become p = exp(score * scale - lse), rows of dP become dS = p * (dP - mean) * scale; both are 0
-// from the row's `visible` on. Rows are kKeyBlock apart.
+// Rows of raw scores q . k become p = exp(score * scale - lse), rows of dP become dS = p * (dP - mean) * scale; both
+// are 0 from the row's `visible` on. Rows are kKeyBlock apart.
 struct ScoreGradient {
   float* scores = nullptr;
   float* gradients = nullptr;
@@ -34,6 +34,8 @@ struct ScoreGradient {
 struct ProductKernels {
   void (*multiply)(const Product&);
   void (*score_gradient)(const ScoreGradient&);
+  // to[d * 64 + key] = from[key * head_dim + d] for 64 keys.
+  void (*transpose)(const float* from, int32_t head_dim, float* to);
 };
 
 ProductKernels product_kernels(Isa isa);

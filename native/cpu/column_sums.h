@@ -1,5 +1,5 @@
-// Gradients of weights that are sums over rows (norm weights, biases): fixed chunks of rows give fp32 partials, merged in
-// ascending order, so the bits do not depend on the number of threads.
+// Gradients of weights that are sums over rows (norm weights, biases): fixed chunks of rows give fp32 partials, merged
+// in ascending order, so the bits do not depend on the number of threads.
 #pragma once
 #include "cpu/dispatch.h"
 

@@ -1,9 +1,11 @@
-// One source for both instruction sets: a body (an always_inline lambda over plain loops) is compiled once for the portable
-// target and once for AVX-512, where the compiler vectorises it. Only + - * / sqrt and comparisons may stand in a body:
-// without contraction they have the same bits at every vector width. exp has its own row function, below.
+// One source for every instruction set: a body (an always_inline lambda over plain loops) is compiled for the portable
+// target, for AVX2 with FMA and for AVX-512, and the compiler vectorises it. Only + - * / sqrt, explicit fma,
+// comparisons and integers may stand in a body: without contraction they have the same bits at every vector width.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <limits>
 
 #include "core/context.h"
 #include "core/tensor.h"
@@ -20,15 +22,24 @@ __attribute__((noinline)) void run_portable(const Body& body) {
 
 #if defined(__x86_64__)
 template <class Body>
+__attribute__((target("avx2,fma"), noinline)) void run_fma(const Body& body) {
+  body();
+}
+
+template <class Body>
 GAVEL_TARGET_AVX512 __attribute__((noinline)) void run_avx512(const Body& body) {
   body();
 }
 #endif
 
+// Isa::generic takes the FMA form where the CPU has it: the same bits, without a library call for every fma.
+bool has_fma();
+
 template <class Body>
 void run_for_isa([[maybe_unused]] Isa isa, const Body& body) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512_bf16) return run_avx512(body);
+  if (has_fma()) return run_fma(body);
 #endif
   run_portable(body);
 }
@@ -54,25 +65,25 @@ GAVEL_INLINE void store_value(bf16_t* place, float value) {
 }
 
 // The fixed tree of every sum over a row: 64 lanes, element i in lane i % 64 in ascending order, then halves.
-inline constexpr int kLanes = 64;
+inline constexpr int kSumLanes = 64;
 
 struct LaneSum {
-  alignas(64) float lanes[kLanes];
+  alignas(64) float lanes[kSumLanes];
 
   GAVEL_INLINE LaneSum() {
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = 0.0f;
+    for (int lane = 0; lane < kSumLanes; ++lane) lanes[lane] = 0.0f;
   }
   template <class Term>
   GAVEL_INLINE void add(int64_t count, const Term& term) {
     int64_t i = 0;
-    for (; i + kLanes <= count; i += kLanes) {
-      for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += term(i + lane);
+    for (; i + kSumLanes <= count; i += kSumLanes) {
+      for (int lane = 0; lane < kSumLanes; ++lane) lanes[lane] += term(i + lane);
     }
     const int rest = static_cast<int>(count - i);
     for (int lane = 0; lane < rest; ++lane) lanes[lane] += term(i + lane);
   }
   GAVEL_INLINE float total() {
-    for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int width = kSumLanes / 2; width > 0; width /= 2) {
       for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
     }
     return lanes[0];
@@ -87,6 +98,35 @@ GAVEL_INLINE float lane_sum(int64_t count, const Term& term) {
   return sum.total();
 }
 
+// condition ? yes : no without a branch: the compiler threads jumps through ternaries and then cannot vectorise the
+// loop.
+GAVEL_INLINE float choose(bool condition, float yes, float no) {
+  const uint32_t mask = 0u - static_cast<uint32_t>(condition);
+  return std::bit_cast<float>((std::bit_cast<uint32_t>(yes) & mask) | (std::bit_cast<uint32_t>(no) & ~mask));
+}
+
+// exp_one of vector_math.h without branches, so that loops over it vectorise; the same bits.
+GAVEL_INLINE float exp_in_loop(float x) {
+  float y = choose(x < kExpLowest, kExpLowest, x);
+  y = choose(y > kExpHighest, kExpHighest, y);
+  const float magic = __builtin_fmaf(y, kLog2e, kRoundMagic), n = magic - kRoundMagic;
+  float r = __builtin_fmaf(n, -kLn2High, y);
+  r = __builtin_fmaf(n, -kLn2Low, r);
+  float p = __builtin_fmaf(kExpPoly[0], r, kExpPoly[1]);
+  p = __builtin_fmaf(p, r, kExpPoly[2]);
+  p = __builtin_fmaf(p, r, kExpPoly[3]);
+  p = __builtin_fmaf(p, r, kExpPoly[4]);
+  p = __builtin_fmaf(p, r, kExpPoly[5]);
+  p = __builtin_fmaf(p, r * r, r) + 1.0f;
+  // The low bits of magic are the integer n.
+  const int32_t exponent = static_cast<int32_t>(std::bit_cast<uint32_t>(magic) - std::bit_cast<uint32_t>(kRoundMagic));
+  const uint32_t half = static_cast<uint32_t>(exponent >> 1), rest = static_cast<uint32_t>(exponent) - half;
+  p *= std::bit_cast<float>((half + 127u) << 23);
+  p *= std::bit_cast<float>((rest + 127u) << 23);
+  p = choose(x < kExpLowest, 0.0f, p);
+  return choose(x > kExpHighest, std::numeric_limits<float>::infinity(), p);
+}
+
 // In place: values[i] = exp(values[i]).
 void exp_row(Isa isa, float* values, int64_t count);
 
@@ -95,19 +135,17 @@ inline int64_t rows_per_item(int64_t columns) {
   return std::clamp<int64_t>(16384 / std::max<int64_t>(columns, 1), 1, 256);
 }
 
-inline int64_t divide_up(int64_t count, int64_t step) { return (count + step - 1) / step; }
+inline int64_t num_pieces(int64_t count, int64_t step) { return (count + step - 1) / step; }
 
-// Elements of a row that elementwise ops with exp take at once: their buffer stays in the L1 cache.
-inline constexpr int64_t kPiece = 1024;
-
-// Calls body(row, begin, count) for pieces of rows, in parallel. For elementwise work only: the cut then changes no bit.
+// Calls body(row) for every row, in parallel.
 template <class Body>
-void for_pieces(Context& context, int64_t rows, int64_t columns, const Body& body) {
+void for_rows(Context& context, int64_t rows, int64_t columns, const Body& body) {
   const int64_t step = rows_per_item(columns);
-  context.pool->parallel_for(divide_up(rows, step), [&](int64_t item, int) {
-    for (int64_t row = item * step; row < std::min(rows, (item + 1) * step); ++row) {
-      for (int64_t begin = 0; begin < columns; begin += kPiece) body(row, begin, std::min(kPiece, columns - begin));
-    }
+  context.pool->parallel_for(num_pieces(rows, step), [&](int64_t item, int) {
+    run_for_isa(
+        context.isa, GAVEL_BODY {
+          for (int64_t row = item * step; row < std::min(rows, (item + 1) * step); ++row) body(row);
+        });
   });
 }
 

@@ -35,7 +35,7 @@ void embedding_forward(Context& context, const Embedding& p) {
         using Out = std::remove_pointer_t<decltype(out_type)>;
         using Value = std::remove_pointer_t<decltype(table_type)>;
         using Feature = std::remove_pointer_t<decltype(feature_type)>;
-        context.pool->parallel_for(divide_up(rows, step), [&](int64_t item, int) {
+        context.pool->parallel_for(num_pieces(rows, step), [&](int64_t item, int) {
           for (int64_t row = item * step; row < std::min(rows, (item + 1) * step); ++row) {
             Out* out = static_cast<Out*>(p.out.data) + row * columns;
             if (is_feature(p, row)) {
@@ -43,9 +43,8 @@ void embedding_forward(Context& context, const Embedding& p) {
               for (int64_t k = 0; k < columns; ++k) store_value(out + k, load_value(feature + k));
             } else {
               const Value* table = static_cast<const Value*>(p.table.data);
-              for_elements(p.table, p.tokens[row], 0, columns, [&](int64_t k, int64_t index) {
-                store_value(out + k, load_value(table + index));
-              });
+              for_elements(p.table, p.tokens[row], 0, columns,
+                           [&](int64_t k, int64_t index) { store_value(out + k, load_value(table + index)); });
             }
           }
         });
@@ -61,7 +60,7 @@ void embedding_backward(Context& context, const Embedding& p) {
     const Grad* grad_out = static_cast<const Grad*>(p.grad_out.data);
     if (p.grad_table) {
       float* grad_table = p.grad_table.f32();
-      context.pool->parallel_for(divide_up(columns, kColumns), [&](int64_t item, int) {
+      context.pool->parallel_for(num_pieces(columns, kColumns), [&](int64_t item, int) {
         const int64_t begin = item * kColumns, end = std::min(columns, begin + kColumns);
         for (int64_t row = 0; row < rows; ++row) {
           if (is_feature(p, row)) continue;
@@ -78,7 +77,7 @@ void embedding_backward(Context& context, const Embedding& p) {
         // A feature that stands at no token gets zero.
         std::fill(grad_features, grad_features + p.grad_features.shape.count(), Feature{0});
         const int64_t step = rows_per_item(columns);
-        context.pool->parallel_for(divide_up(rows, step), [&](int64_t item, int) {
+        context.pool->parallel_for(num_pieces(rows, step), [&](int64_t item, int) {
           for (int64_t row = item * step; row < std::min(rows, (item + 1) * step); ++row) {
             if (!is_feature(p, row)) continue;
             Feature* grad = grad_features + p.feature_rows[row] * columns;

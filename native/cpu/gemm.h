@@ -1,8 +1,9 @@
 // The pieces of every matrix product: packed operands, the micro kernel, and the store of a finished tile.
 // A chain step is one dword per operand: one fp32, or a pair of bf16 of which the odd element is added first. The left
 // operand is packed by row groups, the right one lies in panels, [panel][step][32 lanes].
-// Tile height, panels, blocks of the chain and dealing change no bit: an element is one chain that may be stored in fp32
-// and taken up again, never two sums added. Threads: everything here runs with flush-to-zero set, inside parallel_for.
+// Tile height, panels, blocks of the chain and dealing change no bit: an element is one chain that may be stored in
+// fp32 and taken up again, never two sums added. Threads: everything here runs with flush-to-zero set, inside
+// parallel_for.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -12,8 +13,8 @@
 
 namespace gavel::cpu {
 
-inline constexpr int kTileRows = 14;    // 14 x 32 lanes: 28 accumulators, 2 weights, 1 broadcast of 32 registers
-inline constexpr int kTilePanels = 4;   // only where rows * panels <= 14 or so, see panels_for_rows
+inline constexpr int kTileRows = 14;   // 14 x 32 lanes: 28 accumulators, 2 weights, 1 broadcast of 32 registers
+inline constexpr int kTilePanels = 4;  // only where rows * panels <= 14 or so, see panels_for_rows
 inline constexpr int kLanes = static_cast<int>(kPanel);
 inline constexpr int64_t kPackedBytes = int64_t{448} << 10;  // packed rows that stay in L2 while panels stream by
 inline constexpr int64_t kSharedBytes = int64_t{16} << 20;   // packed operands that exist at one time
@@ -37,8 +38,10 @@ struct RowGroups {
 
 // Which micro kernel a product uses, and the form it wants the left operand in:
 //   vector: [group][step][rows of the group], groups of up to 14 rows.
-//   AMX:    [16 rows][16 steps] dwords at a time, zero-filled, groups of up to 2 x 16 rows. A block of 16 steps adds the odd
-//           and the even products in two chains, their sum is added to the accumulator (tdpbf16ps); blocks start at step 0.
+//   AMX:    [16 rows][16 steps] dwords at a time, zero-filled, groups of up to 2 x 16 rows. A block of 16 steps adds
+//   the odd
+//           and the even products in two chains, their sum is added to the accumulator (tdpbf16ps); blocks start at
+//           step 0.
 struct GemmPath {
   static constexpr int64_t kUnit = 16;  // rows and steps of an AMX tile
   Isa isa = Isa::generic;
@@ -117,12 +120,14 @@ void store_tile(Isa isa, const TileStore& store, const float* c, int64_t c_row, 
 // A group of `count` rows (without padding) of `length` elements; an odd bf16 length is filled with zero.
 void pack_rows(const GemmPath& path, const void* const* rows, int count, int64_t length, uint32_t* dst);
 // The same for rows [first, first + count) of a row-major matrix with `length` columns.
-void pack_matrix_rows(const GemmPath& path, const void* matrix, int64_t first, int count, int64_t length, uint32_t* dst);
-// dst[step over rows][width] from columns [column, column + count) of `rows` rows of a row-major matrix; lanes from count
-// to width, and the partner of an odd last row, are zero.
+void pack_matrix_rows(const GemmPath& path, const void* matrix, int64_t first, int count, int64_t length,
+                      uint32_t* dst);
+// dst[step over rows][width] from columns [column, column + count) of `rows` rows of a row-major matrix; lanes from
+// count to width, and the partner of an odd last row, are zero.
 void pack_columns(Isa isa, DType dtype, const void* matrix, int64_t stride, int64_t rows, int64_t column, int count,
                   int width, uint32_t* dst);
-// 16 columns from `column` on (those past `count` zero) as 16 rows of an AMX left operand whose steps are pairs of rows.
+// 16 columns from `column` on (those past `count` zero) as 16 rows of an AMX left operand whose steps are pairs of
+// rows.
 void pack_columns_amx(const void* matrix, int64_t stride, int64_t rows, int64_t column, int count, uint32_t* dst);
 // dst[step over n][32 lanes of k] from a weight [n_total, k_total] in panels: its transpose, k panel `k_panel`, steps
 // [step, step + steps). step is a multiple of 16.
@@ -132,11 +137,12 @@ void pack_transposed(Isa isa, DType dtype, const void* weight, int64_t k_total, 
 void add_column_sums(Isa isa, DType dtype, const void* matrix, int64_t stride, int64_t rows, int64_t column, int count,
                      float* sums);
 
-// Widths of the blocks that a linear product is cut into. Any positive values give the same bits; tests draw them at random.
+// Widths of the blocks that a linear product is cut into. Any positive values give the same bits; tests draw them at
+// random.
 struct Tiling {
   int max_rows = kTileRows;  // AMX: 16 rows below 8, else 32
-  int panels = 0;           // 0: as many as the path takes
-  int64_t row_chunk = 0;    // rows per item, 0: what fits kPackedBytes
+  int panels = 0;            // 0: as many as the path takes
+  int64_t row_chunk = 0;     // rows per item, 0: what fits kPackedBytes
   int64_t chain_block = 2432;
   int64_t shared_bytes = kSharedBytes;
 };
@@ -152,8 +158,8 @@ struct RowProduct {
 };
 void multiply_rows(Context& context, DType dtype, const RowProduct& product, const Tiling& tiling = {});
 
-// grad[n, k] += sum over rows m of dy[m, n] x[m, k] for panels of n, in the weight's packed order. Both operands packed:
-// x as left operand by outer_groups of k, dy by panels; the chains are taken up from `grad`.
+// grad[n, k] += sum over rows m of dy[m, n] x[m, k] for panels of n, in the weight's packed order. Both operands
+// packed: x as left operand by outer_groups of k, dy by panels; the chains are taken up from `grad`.
 struct OuterProduct {
   const uint32_t* x = nullptr;   // groups of k, chains over rows
   const uint32_t* dy = nullptr;  // [panels][steps][32]

@@ -1,6 +1,6 @@
-// The AMX micro kernel: four tdpbf16ps accumulators of 16 x 16, either 2 x 16 rows of one panel or 16 rows of two panels.
-// Every block of 16 steps is one instruction per accumulator: odd and even products in two fma chains from +0, their sum
-// added to the accumulator, flushed to zero, whatever MXCSR says.
+// The AMX micro kernel: four tdpbf16ps accumulators of 16 x 16, either 2 x 16 rows of one panel or 16 rows of two
+// panels. Every block of 16 steps is one instruction per accumulator: odd and even products in two fma chains from +0,
+// their sum added to the accumulator, flushed to zero, whatever MXCSR says.
 #include <cstring>
 
 #include "cpu/gemm.h"

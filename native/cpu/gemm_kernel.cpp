@@ -1,6 +1,6 @@
 // The micro kernel: up to 14 rows x 32 lanes (or fewer rows x more panels) of independent chains, k ascending.
-// bf16 is vdpbf16ps: inputs denormals-are-zero, acc = fma(hi, hi, acc), then acc = fma(lo, lo, acc), each flushed to zero;
-// the portable paths do these two fma themselves, so every path gives the same bits (with flush-to-zero set).
+// bf16 is vdpbf16ps: inputs denormals-are-zero, acc = fma(hi, hi, acc), then acc = fma(lo, lo, acc), each flushed to
+// zero; the portable paths do these two fma themselves, so every path gives the same bits (with flush-to-zero set).
 #include <bit>
 
 #include "cpu/gemm.h"
@@ -82,11 +82,11 @@ Kernel find_kernel(int rows, int panels) {
 #define GAVEL_ROWS(n) \
   case n:             \
     return kernel_of<kDtype, n>(panels);
-    GAVEL_ROWS(1) GAVEL_ROWS(2) GAVEL_ROWS(3) GAVEL_ROWS(4) GAVEL_ROWS(5) GAVEL_ROWS(6) GAVEL_ROWS(7)
-    GAVEL_ROWS(8) GAVEL_ROWS(9) GAVEL_ROWS(10) GAVEL_ROWS(11) GAVEL_ROWS(12) GAVEL_ROWS(13)
+    GAVEL_ROWS(1)
+    GAVEL_ROWS(2) GAVEL_ROWS(3) GAVEL_ROWS(4) GAVEL_ROWS(5) GAVEL_ROWS(6) GAVEL_ROWS(7) GAVEL_ROWS(8) GAVEL_ROWS(9)
+        GAVEL_ROWS(10) GAVEL_ROWS(11) GAVEL_ROWS(12) GAVEL_ROWS(13)
 #undef GAVEL_ROWS
-    default:
-      return kernel_of<kDtype, 14>(panels);
+            default : return kernel_of<kDtype, 14>(panels);
   }
 }
 
@@ -98,8 +98,8 @@ GAVEL_TARGET_AVX2 GAVEL_INLINE __m256 mac_avx2(__m256 acc, __m256i a, __m256i b)
     const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
     acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, high)),
                           _mm256_castsi256_ps(_mm256_and_si256(b, high)), acc);
-    return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-                           _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)), acc);
+    return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)),
+                           acc);
   } else {
     return _mm256_fmadd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), acc);
   }
@@ -113,7 +113,8 @@ GAVEL_TARGET_AVX2 void block_avx2(const Tile& tile, int row, int64_t lane) {
 #pragma GCC unroll 5
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) acc[r][h] = tile.resume ? _mm256_loadu_ps(c + r * tile.c_row + h * 8) : _mm256_setzero_ps();
+    for (int h = 0; h < 2; ++h)
+      acc[r][h] = tile.resume ? _mm256_loadu_ps(c + r * tile.c_row + h * 8) : _mm256_setzero_ps();
   }
   const uint32_t* a = tile.a + row;
   const uint32_t* b = tile.b + (lane / kLanes) * tile.b_panel + lane % kLanes;

@@ -1,6 +1,6 @@
-// The gradient of a weight: grad[n, k] += sum over rows dy[m, n] x[m, k], written in the weight's packed order. Lanes are
-// 32 outputs n, tile rows are k. Every element takes up its chain from memory, so blocks of rows, and micro-batches, extend
-// one chain in their order.
+// The gradient of a weight: grad[n, k] += sum over rows dy[m, n] x[m, k], written in the weight's packed order. Lanes
+// are 32 outputs n, tile rows are k. Every element takes up its chain from memory, so blocks of rows, and
+// micro-batches, extend one chain in their order.
 #include "cpu/gemm.h"
 #include "cpu/vector_math.h"
 
@@ -133,8 +133,7 @@ void accumulate_outer(Context& context, const GemmPath& path, const OuterProduct
   const int64_t chunks = divide_up(groups.count, chunk);
   context.pool->parallel_for(chunks * product.panels, [&](int64_t item, int) {
     const int64_t part = item / product.panels;
-    outer_item(path, product, groups, item % product.panels, groups.cut(part, chunks),
-               groups.cut(part + 1, chunks));
+    outer_item(path, product, groups, item % product.panels, groups.cut(part, chunks), groups.cut(part + 1, chunks));
   });
 }
 

@@ -113,8 +113,8 @@ GAVEL_TARGET_AVX512 void pack_rows_avx512(DType dtype, const void* const* rows, 
   }
 }
 
-// AMX form: every 16 x 16 dwords together, 64 bytes of a row after another. Rows past `count` keep what they held (their
-// results are never stored) except in a second half, which the tile loads whole.
+// AMX form: every 16 x 16 dwords together, 64 bytes of a row after another. Rows past `count` keep what they held
+// (their results are never stored) except in a second half, which the tile loads whole.
 GAVEL_TARGET_AVX512 void pack_rows_amx(const void* const* rows, int count, int64_t length, uint32_t* dst) {
   const int64_t blocks = divide_up(length, 32);
   const int padded = count <= 16 ? count : static_cast<int>(round_up(count, 16));
@@ -166,8 +166,7 @@ GAVEL_TARGET_AVX512 void pack_columns_amx_avx512(const bf16_t* matrix, int64_t s
       const int64_t m = row + 2 * i;
       if (m < rows) v[i] = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, matrix + m * stride + column));
       if (m + 1 < rows) {
-        const __m512i odd =
-            _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, matrix + (m + 1) * stride + column));
+        const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, matrix + (m + 1) * stride + column));
         v[i] = _mm512_or_si512(v[i], _mm512_slli_epi32(odd, 16));
       }
     }

@@ -1,6 +1,6 @@
-// out[M, N] = a b for a weight in panels or its transpose. Rows are packed once and shared; an item is a few panels times a
-// chunk of rows whose packed form stays in L2. The transpose is packed by blocks into a worker's own buffer, per item:
-// there is never a second copy of a weight.
+// out[M, N] = a b for a weight in panels or its transpose. Rows are packed once and shared; an item is a few panels
+// times a chunk of rows whose packed form stays in L2. The transpose is packed by blocks into a worker's own buffer,
+// per item: there is never a second copy of a weight.
 #include "cpu/gemm.h"
 
 namespace gavel::cpu {
@@ -34,13 +34,10 @@ struct Plan {
   Blocks blocks;
   int64_t steps, left_steps, columns, panels, panel_dwords, panels_per_item, groups_per_item;
   int64_t c_row() const { return panels_per_item * kLanes; }
-  int64_t c_floats() const {
-    return (blocks.count > 1 ? groups_per_item : 1) * groups.size(0) * c_row();
-  }
+  int64_t c_floats() const { return (blocks.count > 1 ? groups_per_item : 1) * groups.size(0) * c_row(); }
 };
 
-void multiply_item(const Plan& plan, const PackedRows& rows, int64_t panel, int64_t group_begin,
-                   uint8_t* scratch) {
+void multiply_item(const Plan& plan, const PackedRows& rows, int64_t panel, int64_t group_begin, uint8_t* scratch) {
   const RowProduct& product = plan.product;
   const Isa isa = plan.path.isa;
   const TileScope scope(plan.path, product.rows);
@@ -90,9 +87,17 @@ void multiply_rows(Context& context, DType dtype, const RowProduct& product, con
   const int threads = context.pool->threads();
   const GemmPath path(context, dtype);
   const int64_t largest_block = path.amx ? kAmxBlock : product.transposed ? kTransposedBlock : tiling.chain_block;
-  Plan plan{product, path, path.groups(product.rows, tiling.max_rows),
-            Blocks(steps, std::min(tiling.chain_block, largest_block)), steps, path.left_steps(steps),
-            product.transposed ? product.weight_k : product.weight_n, 0, 0, 1, 1};
+  Plan plan{product,
+            path,
+            path.groups(product.rows, tiling.max_rows),
+            Blocks(steps, std::min(tiling.chain_block, largest_block)),
+            steps,
+            path.left_steps(steps),
+            product.transposed ? product.weight_k : product.weight_n,
+            0,
+            0,
+            1,
+            1};
   if (product.rows == 0 || plan.columns == 0) return;
   plan.panels = divide_up(plan.columns, kLanes);
   plan.panel_dwords = chain_steps(round_up(product.weight_k, 2), dtype) * kLanes;

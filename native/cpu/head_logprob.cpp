@@ -1,6 +1,7 @@
-// head_logprob: forward and backward by tiles of 256 logits. Contract in ops/head_logprob.h, tile functions in head_tile.h.
-// Backward per (block of targets, chunk of vocabulary): logits again, their gradient in the dtype of `hidden`, then
-// grad_hidden += dlogits W and grad_weight += dlogits^T hidden, all chains in fp32 and in ascending order.
+// head_logprob: forward and backward by tiles of 256 logits. Contract in ops/head_logprob.h, tile functions in
+// head_tile.h. Backward per (block of targets, chunk of vocabulary): logits again, their gradient in the dtype of
+// `hidden`, then grad_hidden += dlogits W and grad_weight += dlogits^T hidden, all chains in fp32 and in ascending
+// order.
 #include <cstring>
 
 #include "cpu/head_tile.h"
@@ -129,7 +130,8 @@ void chunk_gradients(Context& context, const GemmPath& path, const HeadLogprob& 
   });
 
   const int64_t panels = chunk.padded / kLanes, panel_steps = chain_steps(block.count, shape.dtype);
-  const int64_t row_parts = p.grad_hidden ? rows.groups.count : 0, left_steps = path.left_steps(chain_steps(chunk.padded, shape.dtype));
+  const int64_t row_parts = p.grad_hidden ? rows.groups.count : 0,
+                left_steps = path.left_steps(chain_steps(chunk.padded, shape.dtype));
   context.pool->parallel_for(row_parts + (p.grad_weight ? panels : 0), [&](int64_t item, int) {
     if (item < row_parts) {
       const int64_t row = rows.row(item);
@@ -237,8 +239,8 @@ void head_logprob_backward(Context& context, const HeadLogprob& p) {
   const int64_t chunk_columns = chunk_tiles * kVocabularyTile;
   // Multiples of 32, so that neither a pair of rows nor an AMX block of 16 pairs straddles two.
   const int64_t row_bytes = k_even * 3 * size + k_panels * kLanes * 4 + chunk_columns * 3 * size;
-  const int64_t block_rows = std::min<int64_t>(
-      round_up(p.num_targets, 32), std::clamp<int64_t>(kBackwardBytes / row_bytes / 32 * 32, 64, 1024));
+  const int64_t block_rows = std::min<int64_t>(round_up(p.num_targets, 32),
+                                               std::clamp<int64_t>(kBackwardBytes / row_bytes / 32 * 32, 64, 1024));
   const int64_t row_steps = chain_steps(block_rows, shape.dtype);
   const auto dwords = [&](int slot, int64_t count) {
     return reinterpret_cast<uint32_t*>(scratch.shared(slot, static_cast<size_t>(count) * 4));
@@ -265,8 +267,8 @@ void head_logprob_backward(Context& context, const HeadLogprob& p) {
       const RowGroups groups = outer_groups(path, shape.hidden);
       const int64_t parts = divide_up(groups.count, 8);
       context.pool->parallel_for(parts, [&](int64_t part, int) {
-        pack_outer_x(path, gathered, block.count, shape.hidden, groups.cut(part, parts),
-                     groups.cut(part + 1, parts), block.packed_x);
+        pack_outer_x(path, gathered, block.count, shape.hidden, groups.cut(part, parts), groups.cut(part + 1, parts),
+                     block.packed_x);
       });
     }
     for (int64_t tile = 0; tile < shape.tiles; tile += chunk_tiles) {
@@ -278,8 +280,7 @@ void head_logprob_backward(Context& context, const HeadLogprob& p) {
       if (p.grad_weight) {
         accumulate_outer(context, path,
                          {block.packed_x, block.dlogits_panels, chain_steps(block.count, shape.dtype),
-                          chunk.padded / kLanes, shape.hidden,
-                          p.grad_weight.f32() + tile * kVocabularyTile * k_even});
+                          chunk.padded / kLanes, shape.hidden, p.grad_weight.f32() + tile * kVocabularyTile * k_even});
       }
     }
     if (p.grad_hidden) store_hidden(context, p, shape, block, carry[0], carry[1]);

@@ -1,5 +1,5 @@
-// Row functions of the head: scale, sums, merge and gradient of 256 logits. 16 lanes, one accumulator each, one tree; the
-// portable and the AVX-512 form do the same operations in the same order.
+// Row functions of the head: scale, sums, merge and gradient of 256 logits. 16 lanes, one accumulator each, one tree;
+// the portable and the AVX-512 form do the same operations in the same order.
 #include "cpu/head_tile.h"
 
 #include <cstring>
@@ -154,8 +154,8 @@ GAVEL_TARGET_AVX512 void gradient_avx512(float* z, int64_t columns, int64_t toke
 
 }  // namespace
 
-void head_tile_logits(const GemmPath& path, const HeadShape& shape, const void* weight, const HeadRows& rows, int64_t group_begin,
-                      int64_t group_end, int64_t tile_index, float* logits) {
+void head_tile_logits(const GemmPath& path, const HeadShape& shape, const void* weight, const HeadRows& rows,
+                      int64_t group_begin, int64_t group_end, int64_t tile_index, float* logits) {
   const int64_t panels = divide_up(shape.columns(tile_index), kLanes);
   const int64_t first = rows.groups.begin(group_begin), at_once = path.panels(rows.groups.size(group_begin));
   const TileScope scope(path, rows.count);

@@ -9,8 +9,8 @@ const uint8_t* row_of(const Tensor& tensor, int64_t row) {
   return static_cast<const uint8_t*>(tensor.data) + static_cast<size_t>(row * tensor.cols()) * dtype_size(tensor.dtype);
 }
 
-// Blocks of rows whose packed x and grad_out fit the shared budget; multiples of 32, so that neither a bf16 pair nor an AMX
-// block of 16 pairs straddles two.
+// Blocks of rows whose packed x and grad_out fit the shared budget; multiples of 32, so that neither a bf16 pair nor an
+// AMX block of 16 pairs straddles two.
 void weight_gradient(Context& context, const Linear& p) {
   const DType dtype = p.x.dtype;
   const Isa isa = context.isa;
@@ -24,8 +24,8 @@ void weight_gradient(Context& context, const Linear& p) {
   const int64_t block_steps = chain_steps(block, dtype);
   uint32_t* const x = reinterpret_cast<uint32_t*>(
       context.scratch->shared(0, static_cast<size_t>(outer_dwords(path, k_total, block)) * 4));
-  uint32_t* const dy = reinterpret_cast<uint32_t*>(
-      context.scratch->shared(1, static_cast<size_t>(block_steps * panels * kLanes) * 4));
+  uint32_t* const dy =
+      reinterpret_cast<uint32_t*>(context.scratch->shared(1, static_cast<size_t>(block_steps * panels * kLanes) * 4));
   for (int64_t row = 0; row < rows; row += block) {
     const int64_t count = std::min(block, rows - row), steps = chain_steps(count, dtype);
     const int64_t parts = divide_up(groups.count, 8);
@@ -80,8 +80,8 @@ void linear_forward(Context& context, const Linear& p) {
   product.rows = p.x.rows();
   product.weight_n = p.weight.rows();
   product.weight_k = p.weight.cols();
-  product.store = {p.out.data,    p.residual.data,    p.bias.data, p.out.dtype,
-                   p.bias ? p.bias.dtype : DType::f32, p.weight.rows()};
+  product.store = {p.out.data,     p.residual.data, p.bias.data, p.out.dtype, p.bias ? p.bias.dtype : DType::f32,
+                   p.weight.rows()};
   multiply_rows(context, p.x.dtype, product);
 }
 

@@ -1,5 +1,5 @@
-// Angles are the fp32 product the checkpoints were trained with; its cosine and sine are taken in double and rounded once,
-// so the table does not depend on a vector library.
+// Angles are the fp32 product the checkpoints were trained with; its cosine and sine are taken in double and rounded
+// once, so the table does not depend on a vector library.
 #include <cmath>
 
 #include "cpu/kernels.h"

@@ -5,50 +5,26 @@
 #include <limits>
 
 #include "cpu/dispatch.h"
+#include "cpu/head_tile.h"
 
 namespace gavel::cpu {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int kBins = 1024;
+constexpr float kBinsPerNat = 32.0f;
 
 bool before(const Candidate& left, const Candidate& right) {
   return left.logit > right.logit || (left.logit == right.logit && left.id < right.id);
 }
 
-int64_t tiles_of(int64_t vocabulary) { return divide_up(vocabulary, kSampleTile); }
-
-// (max, sum of exp(value - max)); NaN and +inf make the sum NaN, a tile of -inf gives (-inf, 0).
-void tile_statistics(Isa isa, const float* values, int64_t count, float* max, float* sum) {
-  alignas(64) float e[kSampleTile];
-  float largest = -kInfinity;
-  bool unordered = false;
-  run_for_isa(isa, GAVEL_BODY {
-    float lanes[16];
-    for (int lane = 0; lane < 16; ++lane) lanes[lane] = -kInfinity;
-    uint32_t strange = 0;
-    for (int64_t i = 0; i < count; ++i) strange |= values[i] != values[i] ? 1u : 0u;
-    int64_t i = 0;
-    for (; i + 16 <= count; i += 16) {
-      for (int lane = 0; lane < 16; ++lane) lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
-    }
-    for (int lane = 0; i < count; ++i, ++lane) lanes[lane] = values[i] > lanes[lane] ? values[i] : lanes[lane];
-    for (int lane = 0; lane < 16; ++lane) largest = lanes[lane] > largest ? lanes[lane] : largest;
-    unordered = strange != 0;
-  });
-  *max = largest;
-  *sum = unordered ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
-  if (unordered || largest == -kInfinity) return;
-  for (int64_t i = 0; i < count; ++i) e[i] = values[i] - largest;
-  exp_row(isa, e, count);
-  run_for_isa(isa, GAVEL_BODY {
-    *sum = lane_sum(count, [&](int64_t i) __attribute__((always_inline)) { return e[i]; });
-  });
-}
+int64_t tiles_of(int64_t vocabulary) { return num_pieces(vocabulary, kSampleTile); }
 
 }  // namespace
 
 size_t SampleMemory::size_bytes(int64_t vocabulary) {
-  const size_t v = static_cast<size_t>(round_up(vocabulary, 64)), t = static_cast<size_t>(round_up(tiles_of(vocabulary), 64));
+  const size_t v = static_cast<size_t>(round_up(vocabulary, 64)),
+               t = static_cast<size_t>(round_up(tiles_of(vocabulary), 64));
   return (2 * t + v) * sizeof(float) + 2 * v * sizeof(Candidate);
 }
 
@@ -92,7 +68,9 @@ bool KeptTokens::open() {
       sum = row_.tile_sums[2 * tile + 1];
     } else {
       const int64_t count = read_tile(tile, values);
-      tile_statistics(isa_, values, count, &max, &sum);
+      const TileSums sums = head_tile_sums(isa_, values, count, 1.0f, false);
+      max = sums.max;
+      sum = sums.sum;
     }
     if (!(max < kInfinity) || !(sum >= 0.0f) || !(sum < kInfinity)) return false;
     largest = std::max(largest, max);
@@ -161,11 +139,25 @@ void KeptTokens::keep_top_p(float top_p, bool gathered, double total) {
       if (mass_ >= needed) break;
     }
   }
-  // A token stays when the mass strictly before it is below `needed`. Find the last such token by halving.
-  Candidate* items = memory_.selection;
-  std::copy(memory_.candidates, memory_.candidates + count_, items);
-  int64_t low = 0, high = count_;
+  // A token stays when the mass strictly before it is below `needed`. The last such token lies in the first bin of
+  // logits at which the running mass reaches it; halving finds it there.
+  const auto bin_of = [&](const Candidate& one) {
+    return static_cast<int>(std::min((largest_ - one.logit) * kBinsPerNat, static_cast<float>(kBins - 1)));
+  };
+  double masses[kBins] = {};
+  int last_bin = 0;
+  for (int64_t i = 0; i < count_; ++i) {
+    const int bin = bin_of(memory_.candidates[i]);
+    masses[bin] += memory_.candidates[i].mass;
+    last_bin = std::max(last_bin, bin);
+  }
   double above = 0;
+  int bin = 0;
+  for (; bin < last_bin && above + masses[bin] < needed; ++bin) above += masses[bin];
+  Candidate* items = memory_.selection;
+  int64_t low = 0, high = std::copy_if(memory_.candidates, memory_.candidates + count_, items,
+                                       [&](const Candidate& one) { return bin_of(one) == bin; }) -
+                          items;
   while (high - low > 1) {
     const int64_t middle = low + (high - low) / 2;
     std::nth_element(items + low, items + middle, items + high, before);
@@ -186,7 +178,7 @@ void KeptTokens::keep_top_p(float top_p, bool gathered, double total) {
 
 void KeptTokens::filter(const SampleOptions& options) {
   const bool top_k = options.top_k > 0 && options.top_k < row_.vocabulary;
-  const bool top_p = options.top_p < 1.0f, min_p = options.min_p > 0.0f;
+  const bool top_p = options.top_p<1.0f, min_p = options.min_p> 0.0f;
   filtered_ = top_k || top_p || min_p;
   if (!filtered_) return;
   double total = mass_;
@@ -215,8 +207,8 @@ bool KeptTokens::keeps(int32_t token) const {
   if (std::binary_search(row_.banned, row_.banned + row_.num_banned, token)) return false;
   if (!filtered_) return row_.logits[token] > -kInfinity;
   const Candidate *begin = memory_.candidates, *end = begin + count_;
-  const Candidate* place = std::lower_bound(begin, end, token,
-                                            [](const Candidate& one, int32_t id) { return one.id < id; });
+  const Candidate* place =
+      std::lower_bound(begin, end, token, [](const Candidate& one, int32_t id) { return one.id < id; });
   return place != end && place->id == token;
 }
 

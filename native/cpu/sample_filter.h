@@ -1,15 +1,16 @@
-// Which tokens of one row may be drawn. Temperature, bans, top-k, top-p and min-p each keep a prefix of the tokens ordered by
-// (logit descending, id ascending), so the kept set is one bound; it is found from tile maxima and selections, without a
-// sort. Set semantics of Hugging Face's warpers: top-k keeps every tie of the k-th logit; top-p drops a token when it and
-// all below it have at most 1 - top_p of the mass (equal logits: the higher id is dropped first); min-p compares with the
-// largest probability.
+// Which tokens of one row may be drawn. Temperature, bans, top-k, top-p and min-p each keep a prefix of the tokens
+// ordered by (logit descending, id ascending), so the kept set is one bound; it is found from tile maxima and
+// selections, without a sort. Set semantics of Hugging Face's warpers: top-k keeps every tie of the k-th logit; top-p
+// drops a token when it and all below it have at most 1 - top_p of the mass (equal logits: the higher id is dropped
+// first); min-p compares with the largest probability.
 #pragma once
 #include "core/context.h"
+#include "ops/head_logprob.h"
 #include "ops/sample_token.h"
 
 namespace gavel::cpu {
 
-inline constexpr int64_t kSampleTile = 256;
+inline constexpr int64_t kSampleTile = kVocabularyTile;  // tiles have the head's sums, bit for bit
 
 struct Candidate {
   float logit;
@@ -19,11 +20,11 @@ struct Candidate {
 
 // Memory of one worker for rows of `vocabulary` logits.
 struct SampleMemory {
-  float* tile_max;       // [tiles]
-  float* tile_sum;       // [tiles]: sum of exp(logit - tile_max)
-  float* ordered;        // [vocabulary]: selections of values
-  Candidate* candidates; // [vocabulary], ascending ids
-  Candidate* selection;  // [vocabulary]
+  float* tile_max;        // [tiles]
+  float* tile_sum;        // [tiles]: sum of exp(logit - tile_max)
+  float* ordered;         // [vocabulary]: selections of values
+  Candidate* candidates;  // [vocabulary], ascending ids
+  Candidate* selection;   // [vocabulary]
 
   static size_t size_bytes(int64_t vocabulary);
   static SampleMemory at(uint8_t* memory, int64_t vocabulary);

@@ -1,5 +1,5 @@
-// One row, one worker: the draw depends on the row's logits, options and key alone. A row with a NaN or +inf logit, or with
-// no token left, is reported as token -1 with NaN log-probabilities; it is never drawn from.
+// One row, one worker: the draw depends on the row's logits, options and key alone. A row with a NaN or +inf logit, or
+// with no token left, is reported as token -1 with NaN log-probabilities; it is never drawn from.
 #include <cmath>
 #include <limits>
 
@@ -11,7 +11,7 @@ namespace gavel::cpu {
 namespace {
 
 void sample_row(Isa isa, const SampleToken& p, int64_t row, const SampleMemory& memory) {
-  const int64_t tiles = divide_up(p.vocabulary, kSampleTile);
+  const int64_t tiles = num_pieces(p.vocabulary, kSampleTile);
   RowView view;
   view.logits = p.logits + row * p.vocabulary;
   view.tile_sums = p.tile_sums == nullptr ? nullptr : p.tile_sums + row * tiles * 2;

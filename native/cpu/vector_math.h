@@ -1,6 +1,7 @@
-// The one exp and log of every vector path: libm's bits differ between machines and between scalar and vector code, and a
-// second version would give a row other bits than its neighbours'. The scalar and the AVX-512 form do the same operations in
-// the same order and give the same bits, NaN payloads aside. Polynomials: Cephes expf and logf (Moshier, 1989).
+// The one exp and log of every vector path: libm's bits differ between machines and between scalar and vector code, and
+// a second version would give a row other bits than its neighbours'. The scalar and the AVX-512 form do the same
+// operations in the same order and give the same bits, NaN payloads aside. Polynomials: Cephes expf and logf (Moshier,
+// 1989).
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -88,8 +89,8 @@ GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 exp_lanes(__m512 x) {
 GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 log_lanes(__m512 x) {
   const __m512i bits = _mm512_castps_si512(x);
   const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
-  __m512 mantissa = _mm512_castsi512_ps(_mm512_or_si512(_mm512_and_si512(bits, _mm512_set1_epi32(0x007fffff)),
-                                                        _mm512_set1_epi32(0x3f000000)));
+  __m512 mantissa = _mm512_castsi512_ps(
+      _mm512_or_si512(_mm512_and_si512(bits, _mm512_set1_epi32(0x007fffff)), _mm512_set1_epi32(0x3f000000)));
   __m512 e = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_srli_epi32(bits, 23), _mm512_set1_epi32(126)));
   const __mmask16 low = _mm512_cmp_ps_mask(mantissa, _mm512_set1_ps(0.707106781186547524f), _CMP_LT_OQ);
   e = _mm512_mask_sub_ps(e, low, e, _mm512_set1_ps(1.0f));

@@ -1,6 +1,7 @@
 // Builds AttentionPlans: which blocks hold which rows' keys, and which rows attend to them together. Packs of groups
-// (training, scoring), full segments (vision) and steps over a paged store (prefill, decoding) come from one builder, so
-// that all of them put position p of a sequence into slot p % 64 of its block p / 64: the grid that makes rows bit-equal.
+// (training, scoring), full segments (vision) and steps over a paged store (prefill, decoding) come from one builder,
+// so that all of them put position p of a sequence into slot p % 64 of its block p / 64: the grid that makes rows
+// bit-equal.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -15,7 +16,8 @@ struct RowRange {
   int32_t size() const { return end - begin; }
 };
 
-// A plan and the memory it points into. view() stays valid until the vectors change or the OwnedPlan dies; moving keeps it.
+// A plan and the memory it points into. view() stays valid until the vectors change or the OwnedPlan dies; moving keeps
+// it.
 struct OwnedPlan {
   int32_t num_blocks = 0;  // of the transient store; 0 when every block is a page of somebody else's store
   std::vector<int32_t> fresh_blocks, block_ids, row_keys, row_tail, block_rows;
@@ -41,19 +43,19 @@ class PlanBuilder {
  public:
   explicit PlanBuilder(int32_t num_rows, int32_t tile_rows = 32);
 
-  // A causal group of a pack: prompt rows, then the rows of each completion, all consecutive (empty ranges are allowed).
-  // Full prompt blocks are shared; the last partial one is written again into each completion's first block.
+  // A causal group of a pack: prompt rows, then the rows of each completion, all consecutive (empty ranges are
+  // allowed). Full prompt blocks are shared; the last partial one is written again into each completion's first block.
   void add_group(RowRange prompt, std::span<const RowRange> completions);
 
   // Rows that all see one another: an image or a window of one.
   void add_segment(RowRange rows);
 
-  // Rows [rows.begin, rows.end) are positions first_position.. of a sequence whose pages are `blocks` (from position 0 on).
-  // Earlier positions must be in the store already. Opens (zeroes) the last page when this chunk begins it.
+  // Rows [rows.begin, rows.end) are positions first_position.. of a sequence whose pages are `blocks` (from position 0
+  // on). Earlier positions must be in the store already. Opens (zeroes) the last page when this chunk begins it.
   void add_prefill(RowRange rows, std::span<const int32_t> blocks, int32_t first_position = 0);
 
-  // Rows row_begin.. decode one token each; every row's list is `shared` (full blocks) and then its own. A page is zeroed
-  // when its first slot is written; give a partial prompt block to a row with add_copy before.
+  // Rows row_begin.. decode one token each; every row's list is `shared` (full blocks) and then its own. A page is
+  // zeroed when its first slot is written; give a partial prompt block to a row with add_copy before.
   void add_decode_rows(int32_t row_begin, std::span<const int32_t> shared, std::span<const DecodeRow> rows);
   void add_copy(int32_t from, int32_t to) { plan_.copies.push_back({from, to}); }
 
@@ -68,7 +70,8 @@ class PlanBuilder {
   OwnedPlan plan_;
 };
 
-// Groups in CSR form: group g has the prompt prompts[g] and completions[completion_begin[g] .. completion_begin[g + 1]).
+// Groups in CSR form: group g has the prompt prompts[g] and completions[completion_begin[g] .. completion_begin[g +
+// 1]).
 OwnedPlan plan_groups(int32_t num_rows, std::span<const RowRange> prompts, std::span<const int32_t> completion_begin,
                       std::span<const RowRange> completions);
 

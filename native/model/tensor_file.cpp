@@ -29,8 +29,8 @@ Status file_error(const char* verb, const std::string& path, int number) {
     code = Code::out_of_memory;
     todo = "Free memory and try again.";
   }
-  return Status::error(code, std::string("Expected to ") + verb + " \"" + path + "\" but the system answered: " +
-                                 std::strerror(number) + ". " + todo)
+  return Status::error(code, std::string("Expected to ") + verb + " \"" + path +
+                                 "\" but the system answered: " + std::strerror(number) + ". " + todo)
       .with("path", path)
       .with("errno", std::to_string(number));
 }
@@ -64,9 +64,9 @@ class File {
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return file_error("read", path_, errno);
       if (got == 0) {
-        return Status::error(Code::corrupt_checkpoint,
-                             "Expected " + std::to_string(size) + " more bytes at offset " + std::to_string(offset) +
-                                 " of \"" + path_ + "\" but the file ends there. Copy or download it again.")
+        return Status::error(Code::corrupt_checkpoint, "Expected " + std::to_string(size) + " more bytes at offset " +
+                                                           std::to_string(offset) + " of \"" + path_ +
+                                                           "\" but the file ends there. Copy or download it again.")
             .with("path", path_);
       }
       out += got;
@@ -196,8 +196,8 @@ Status load_one(Weights& weights, const TensorRead& read, const File& file, cons
   const size_t row_bytes = static_cast<size_t>(size.columns) * file_dtype_size(read.dtype);
   const uint64_t expected = static_cast<uint64_t>(size.rows) * row_bytes;
   if (read.size_bytes != expected) {
-    return Status::error(Code::corrupt_checkpoint, "Expected " + std::to_string(expected) + " bytes for \"" + read.name +
-                                                       "\" but \"" + read.path + "\" holds " +
+    return Status::error(Code::corrupt_checkpoint, "Expected " + std::to_string(expected) + " bytes for \"" +
+                                                       read.name + "\" but \"" + read.path + "\" holds " +
                                                        std::to_string(read.size_bytes) + ".")
         .with("name", read.name)
         .with("path", read.path);

@@ -29,8 +29,9 @@ struct TensorWrite {
 };
 
 // Fills tensors from files; gradients, masters and moments are made when one is brought. A loaded value sets its master
-// too, so masters come after values. Errors: io, permission_denied, corrupt_checkpoint (a file shorter than its header says, a size that does not fit
-// the shape), invalid_argument (unknown name), out_of_memory, aborted. What was read before an error stays.
+// too, so masters come after values. Errors: io, permission_denied, corrupt_checkpoint (a file shorter than its header
+// says, a size that does not fit the shape), invalid_argument (unknown name), out_of_memory, aborted. What was read
+// before an error stays.
 Status load_tensors(Weights& weights, const std::vector<TensorRead>& reads, const std::atomic<bool>& aborted);
 
 // Writes `header`, then the tensors in order, row-major, and fsyncs. On failure the file is removed. Errors: disk_full,

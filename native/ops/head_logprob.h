@@ -19,7 +19,7 @@ struct HeadLogprob {
   const float* inverse_temperature = nullptr;   // [R]
   float* logprob = nullptr;                     // [R] out
   float* log_normalizer = nullptr;              // [R] out, kept for the backward
-  float* entropy = nullptr;                     // [R] out or null: of the scaled distribution, in nats
+  float* entropy = nullptr;                     // [R] out or null: of the scaled distribution, nats; backward reads it
   float* logits = nullptr;                      // [R, V] out or null
   float* tile_sums = nullptr;                   // [R, tiles, 2] out or null: (max, sum) per tile, for the sampler
   // backward: d loss / d logprob and d loss / d entropy per target

@@ -1,7 +1,8 @@
 // out[M, N] = x[M, K] weight[N, K]^T + bias[N] + residual[M, N].
-// One chain per output element: acc = +0, then k ascending (fp32: one fma each; bf16: the odd element of each pair first,
-// flush-to-zero, as vdpbf16ps does), then + bias, then + residual, then one rounding to the output dtype. The bits of a row
-// do not depend on M, its neighbours, tiles or threads.
+// One chain per output element: acc = +0, then k ascending (fp32: one fma each; bf16: the odd element of each pair
+// first, flush-to-zero, as vdpbf16ps does; with Context::amx, blocks of 32 as tdpbf16ps adds them), then + bias, then +
+// residual, then one rounding to the output dtype. The bits of a row do not depend on M, its neighbours, tiles or
+// threads.
 #pragma once
 #include "core/tensor.h"
 

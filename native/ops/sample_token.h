@@ -1,6 +1,7 @@
 // Draws one token per row: banned tokens out, then top-k, top-p, min-p in that order (as Hugging Face chains them), then one
 // uniform number from Philox(seed, item, sample, position) through the inverse distribution in ascending token order.
 // Filters change the draw only: the log-prob returned is of the FULL distribution, bans included in its normaliser.
+// A row with a NaN or +inf logit, or with no token left, is reported as token -1 with NaN log-probs, never drawn from.
 #pragma once
 #include "core/philox.h"
 #include "core/tensor.h"

@@ -1,5 +1,5 @@
-// Attention as its definition: softmax over the row's list of keys, in double. Keys and values are read from qkv through
-// the plan's writes, never from the block store, so this is an oracle of packs whose keys are all in the pack.
+// Attention as its definition: softmax over the row's list of keys, in double. Keys and values are read from qkv
+// through the plan's writes, never from the block store, so this is an oracle of packs whose keys are all in the pack.
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -22,9 +22,8 @@ class Rows {
   // The row of qkv that holds key `index` of `row`'s list.
   int64_t key_row(const QueryTile& tile, int32_t row, int32_t index) const {
     const int32_t block = index / kKeyBlock;
-    const int32_t id = block < tile.shared_count
-                           ? plan_.block_ids[tile.shared_begin + block]
-                           : plan_.block_ids[plan_.row_tail[row] + block - tile.shared_count];
+    const int32_t id = block < tile.shared_count ? plan_.block_ids[tile.shared_begin + block]
+                                                 : plan_.block_ids[plan_.row_tail[row] + block - tile.shared_count];
     return slots_[static_cast<size_t>(id) * kKeyBlock + static_cast<size_t>(index % kKeyBlock)];
   }
 

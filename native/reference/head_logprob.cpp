@@ -26,8 +26,7 @@ Row compute(const HeadLogprob& p, int64_t target) {
   for (int64_t v = 0; v < vocabulary; ++v) {
     double sum = 0;
     for (int64_t k = 0; k < hidden; ++k) {
-      sum += load(p.hidden, p.rows[target] * hidden + k) *
-             load(p.weight, panel_index(v, k, hidden, p.weight.dtype));
+      sum += load(p.hidden, p.rows[target] * hidden + k) * load(p.weight, panel_index(v, k, hidden, p.weight.dtype));
     }
     row.scaled[static_cast<size_t>(v)] = sum * p.inverse_temperature[target];
     max = std::max(max, row.scaled[static_cast<size_t>(v)]);
@@ -47,8 +46,7 @@ void head_logprob_forward(Context&, const HeadLogprob& p) {
     const Row row = compute(p, target);
     p.log_normalizer[target] = static_cast<float>(row.log_normalizer);
     if (p.tokens != nullptr) {
-      p.logprob[target] =
-          static_cast<float>(row.scaled[static_cast<size_t>(p.tokens[target])] - row.log_normalizer);
+      p.logprob[target] = static_cast<float>(row.scaled[static_cast<size_t>(p.tokens[target])] - row.log_normalizer);
     }
     if (p.entropy != nullptr) p.entropy[target] = static_cast<float>(row.entropy);
     for (int64_t v = 0; v < vocabulary && p.logits != nullptr; ++v) {
@@ -82,8 +80,7 @@ void head_logprob_backward(Context&, const HeadLogprob& p) {
       for (int64_t k = 0; k < hidden; ++k) {
         const int64_t at = p.rows[target] * hidden + k;
         if (p.grad_hidden) {
-          grad_hidden[static_cast<size_t>(at)] +=
-              grad * load(p.weight, panel_index(v, k, hidden, p.weight.dtype));
+          grad_hidden[static_cast<size_t>(at)] += grad * load(p.weight, panel_index(v, k, hidden, p.weight.dtype));
         }
         if (p.grad_weight) grad_weight[static_cast<size_t>(v * hidden + k)] += grad * load(p.hidden, at);
       }

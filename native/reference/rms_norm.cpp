@@ -35,7 +35,8 @@ void rms_norm_backward(Context&, const RmsNorm& p) {
       put(p.grad_x, t * columns + i, inverse * (g - n * mean), p.accumulate_x);
     }
   }
-  for (int64_t i = 0; p.grad_weight && i < columns; ++i) put(p.grad_weight, i, grad_weight[static_cast<size_t>(i)], true);
+  for (int64_t i = 0; p.grad_weight && i < columns; ++i)
+    put(p.grad_weight, i, grad_weight[static_cast<size_t>(i)], true);
 }
 
 }  // namespace gavel::reference

@@ -21,8 +21,8 @@ State state_of(const std::vector<double>& values, DType dtype) {
   return {tensor_of(shape, dtype, values), tensor_of(shape, DType::f32, values), zeros, zeros};
 }
 
-void step(void (*forward)(Context&, const AdamW&), Context& context, State& state, const std::vector<double>& grad, int64_t number,
-          const Options& options, float grad_scale, bool with_master) {
+void step(void (*forward)(Context&, const AdamW&), Context& context, State& state, const std::vector<double>& grad,
+          int64_t number, const Options& options, float grad_scale, bool with_master) {
   const GuardedArray<float> grads(std::vector<float>(grad.begin(), grad.end()));
   AdamW p;
   p.value = state.value;
@@ -66,8 +66,8 @@ TEST("adamw matches the reference over steps, with the same bits on every path a
           TestContext context(threads, isa);
           State other = state_of(values, dtype);
           for (int64_t number = 1; number <= 4; ++number) {
-            step(cpu::adamw_forward, context, other, random_values(count, static_cast<uint64_t>(10 + number), 0.1), number, options, 0.5f,
-                 with_master);
+            step(cpu::adamw_forward, context, other, random_values(count, static_cast<uint64_t>(10 + number), 0.1),
+                 number, options, 0.5f, with_master);
           }
           CHECK(same_bits(first.value, other.value));
           CHECK(same_bits(first.master, other.master));
@@ -85,15 +85,18 @@ TEST("adamw with a master keeps updates that bf16 alone would lose") {
   Options options;
   options.learning_rate = 1e-4;
   options.weight_decay = 0;
-  for (int64_t number = 1; number <= 60; ++number) step(cpu::adamw_forward, context, state, {1.0}, number, options, 1.0f, true);
+  for (int64_t number = 1; number <= 60; ++number)
+    step(cpu::adamw_forward, context, state, {1.0}, number, options, 1.0f, true);
   CHECK_NEAR(state.master.doubles()[0], 1.0 - 60e-4, 1e-5);
-  CHECK_EQ(state.value.doubles()[0], static_cast<double>(bf16_to_float(float_to_bf16(static_cast<float>(state.master.doubles()[0])))));
+  CHECK_EQ(state.value.doubles()[0],
+           static_cast<double>(bf16_to_float(float_to_bf16(static_cast<float>(state.master.doubles()[0])))));
   CHECK(state.value.doubles()[0] < 1.0);
 }
 
 TEST("adamw leaves the padding of panels at zero") {
   TestContext context(2);
-  const GuardedTensor value = panel_tensor(33, 5, DType::bf16, random_values(165, 1)), grad = panel_gradient(33, 5, DType::bf16);
+  const GuardedTensor value = panel_tensor(33, 5, DType::bf16, random_values(165, 1)),
+                      grad = panel_gradient(33, 5, DType::bf16);
   for (int64_t i = 0; i < grad.count(); ++i) grad.store(grad.place(i), random_value(2, static_cast<uint64_t>(i)));
   const std::vector<float> zeros(static_cast<size_t>(value.storage()), 0.0f);
   const GuardedArray<float> master(zeros), moment1(zeros), moment2(zeros);
@@ -124,7 +127,8 @@ TEST("adamw matches the goldens of torch, plain and clipped") {
     for (Isa isa : isas()) {
       TestContext context(1, isa);
       std::vector<State> states;
-      for (const char* name : {"w", "b", "big"}) states.push_back(state_of(golden.values(std::string("param0.") + name), DType::f32));
+      for (const char* name : {"w", "b", "big"})
+        states.push_back(state_of(golden.values(std::string("param0.") + name), DType::f32));
       for (int64_t number = 1; number <= 3; ++number) {
         double squares = 0;
         std::vector<std::vector<double>> grads;
@@ -135,7 +139,8 @@ TEST("adamw matches the goldens of torch, plain and clipped") {
         const double scale = setting.clip > 0 ? std::min(1.0, setting.clip / (std::sqrt(squares) + 1e-6)) : 1.0;
         for (size_t i = 0; i < states.size(); ++i) {
           const char* names[] = {"w", "b", "big"};
-          step(cpu::adamw_forward, context, states[i], grads[i], number, setting.options, static_cast<float>(scale), false);
+          step(cpu::adamw_forward, context, states[i], grads[i], number, setting.options, static_cast<float>(scale),
+               false);
           const std::string stem = std::string(setting.name) + ".step" + std::to_string(number) + "." + names[i];
           CHECK_MAX_ABS(states[i].value.doubles(), golden.values(stem), 3e-7);
         }

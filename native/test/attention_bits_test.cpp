@@ -1,5 +1,6 @@
-// Exactness: a row's out and lse have the same bits in a pack, decoded token by token over a paged store, and alone with the
-// prompt's end anywhere; for any tiles, threads and instruction set; and they are the bits of the declared chain.
+// Exactness: a row's out and lse have the same bits in a pack, decoded token by token over a paged store, and alone
+// with the prompt's end anywhere; for any tiles, threads and instruction set; and they are the bits of the declared
+// chain.
 #include <algorithm>
 #include <random>
 

@@ -1,5 +1,5 @@
-// Attention of one query written as the declared chain of scalar operations, apart from the kernels: what the bits must be.
-// Switches turn on the mistakes that would break exactness, so that tests can show that they would be seen.
+// Attention of one query written as the declared chain of scalar operations, apart from the kernels: what the bits must
+// be. Switches turn on the mistakes that would break exactness, so that tests can show that they would be seen.
 #pragma once
 #include <vector>
 
@@ -9,9 +9,9 @@
 namespace gavel::test {
 
 struct ChainMistakes {
-  int32_t origin = 0;             // blocks counted from this key instead of key 0
-  bool max_before_mask = false;   // future keys of the block enter the running max
-  bool even_first = false;        // order within a bf16 pair
+  int32_t origin = 0;            // blocks counted from this key instead of key 0
+  bool max_before_mask = false;  // future keys of the block enter the running max
+  bool even_first = false;       // order within a bf16 pair
 };
 
 // One sequence: rows of q, k, v as floats (bf16 values widened), D apart. Row `query` sees keys 0..keys - 1.
@@ -47,8 +47,8 @@ inline float attention_chain(const ChainInput& input, const float* query, int32_
       const float* k = input.keys[static_cast<size_t>(key)];
       float score = 0.0f;
       for (int32_t d = 0; d < input.head_dim; d += pairs ? 2 : 1) {
-        score = pairs ? chain_pair(score, query + d, k + d, mistakes.even_first)
-                      : __builtin_fmaf(query[d], k[d], score);
+        score =
+            pairs ? chain_pair(score, query + d, k + d, mistakes.even_first) : __builtin_fmaf(query[d], k[d], score);
       }
       score *= input.scale;
       block_top = score > block_top ? score : block_top;

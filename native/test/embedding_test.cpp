@@ -47,7 +47,10 @@ Run run(Kernel forward, Kernel backward, Context& context, const GuardedTensor& 
 
 TEST("embedding matches the reference for rows and panels, dtypes, features, paths and threads") {
   for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {5, 7}, {40, 64}, {37, 131}}) {
-    for (const Layouts& kind : {Layouts{Layout::rows, DType::f32}, {Layout::rows, DType::bf16}, {Layout::panels, DType::f32}, {Layout::panels, DType::bf16}}) {
+    for (const Layouts& kind : {Layouts{Layout::rows, DType::f32},
+                                {Layout::rows, DType::bf16},
+                                {Layout::panels, DType::f32},
+                                {Layout::panels, DType::bf16}}) {
       for (bool with_features : {false, true}) {
         const int64_t vocabulary = 45, num_features = 6;
         const GuardedTensor table = table_of(vocabulary, columns, kind);
@@ -60,11 +63,13 @@ TEST("embedding matches the reference for rows and panels, dtypes, features, pat
           if (with_features) feature_rows.push_back(t == 2 || t == 4 || t == 6 ? static_cast<int32_t>(7 - t) : -1);
         }
         TestContext plain(1, Isa::generic);
-        const Run expected = run(reference::embedding_forward, reference::embedding_backward, plain, table, features, grad_out, tokens, feature_rows);
+        const Run expected = run(reference::embedding_forward, reference::embedding_backward, plain, table, features,
+                                 grad_out, tokens, feature_rows);
         for (Isa isa : isas()) {
           for (int threads : {1, 2}) {
             TestContext context(threads, isa);
-            const Run actual = run(cpu::embedding_forward, cpu::embedding_backward, context, table, features, grad_out, tokens, feature_rows);
+            const Run actual = run(cpu::embedding_forward, cpu::embedding_backward, context, table, features, grad_out,
+                                   tokens, feature_rows);
             CHECK(same_bits(actual.out, expected.out));
             CHECK(same_bits(actual.grad_table, expected.grad_table));
             CHECK(same_bits(actual.grad_features, expected.grad_features));
@@ -83,7 +88,8 @@ TEST("embedding adds to a gradient that is already there, in ascending rows") {
   for (int threads : {1, 2}) {
     TestContext context(threads);
     Embedding p;
-    const GuardedTensor out = poisoned_tensor({3, 1}, DType::f32), grad_table = tensor_of({2, 1}, DType::f32, {0.25, 1.0});
+    const GuardedTensor out = poisoned_tensor({3, 1}, DType::f32),
+                        grad_table = tensor_of({2, 1}, DType::f32, {0.25, 1.0});
     p.out = out;
     p.table = table;
     p.tokens = tokens.data();

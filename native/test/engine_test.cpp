@@ -35,7 +35,7 @@ struct Engine {
   std::unique_ptr<Model> model;
   FlushDenormals flush;
 
-  Engine(DType dtype, int threads, Isa isa = detect_isa()) : pool(threads), context{&pool, &scratch, isa} {
+  Engine(DType dtype, int threads, Isa isa = detect_isa()) : pool(threads), context{&pool, &scratch, isa, isa != Isa::generic && detect_amx()} {
     const Status status = Model::create(small_config(dtype), &model);
     if (!status.ok()) test::fail(__FILE__, __LINE__, status.message);
     model->weights().initialize(3, 0.2);

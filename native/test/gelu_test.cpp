@@ -12,7 +12,8 @@ struct Run {
 
 using Kernel = void (*)(Context&, const Gelu&);
 
-Run run(Kernel forward, Kernel backward, Context& context, const GuardedTensor& x, const GuardedTensor& grad_out, bool tanh) {
+Run run(Kernel forward, Kernel backward, Context& context, const GuardedTensor& x, const GuardedTensor& grad_out,
+        bool tanh) {
   Run result{poisoned_tensor(x.tensor().shape, x.tensor().dtype), poisoned_tensor(x.tensor().shape, x.tensor().dtype)};
   Gelu p;
   p.out = result.out;
@@ -28,10 +29,12 @@ Run run(Kernel forward, Kernel backward, Context& context, const GuardedTensor& 
 }  // namespace
 
 TEST("gelu matches the reference for odd shapes, dtypes, paths and threads, bit for bit between them") {
-  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {3, 7}, {2, 64}, {33, 65}, {5, 1025}, {19, 2100}}) {
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{1, 1}, {3, 7}, {2, 64}, {33, 65}, {5, 1025}, {19, 2100}}) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       for (bool tanh : {false, true}) {
-        const GuardedTensor x = random_tensor({rows, columns}, dtype, 1, 5.0), grad_out = random_tensor({rows, columns}, dtype, 3);
+        const GuardedTensor x = random_tensor({rows, columns}, dtype, 1, 5.0),
+                            grad_out = random_tensor({rows, columns}, dtype, 3);
         TestContext plain(1, Isa::generic);
         const Run expected = run(reference::gelu_forward, reference::gelu_backward, plain, x, grad_out, tanh);
         const Run first = run(cpu::gelu_forward, cpu::gelu_backward, plain, x, grad_out, tanh);
@@ -80,7 +83,8 @@ TEST("gelu gives a row the same bits alone and in any batch") {
   TestContext context(2);
   for (DType dtype : {DType::f32, DType::bf16}) {
     for (bool tanh : {false, true}) {
-      const GuardedTensor x = random_tensor({rows, columns}, dtype, 1, 5.0), grad_out = random_tensor({rows, columns}, dtype, 3);
+      const GuardedTensor x = random_tensor({rows, columns}, dtype, 1, 5.0),
+                          grad_out = random_tensor({rows, columns}, dtype, 3);
       const Run all = run(cpu::gelu_forward, cpu::gelu_backward, context, x, grad_out, tanh);
       for (int64_t row : {0, 1, 20, 39}) {
         const auto slice = [&](const GuardedTensor& tensor) {
@@ -101,7 +105,8 @@ TEST("gelu stays finite for extreme inputs") {
   for (bool tanh : {false, true}) {
     TestContext context(1);
     const GuardedTensor x = tensor_of({1, 4}, DType::f32, values);
-    const Run result = run(cpu::gelu_forward, cpu::gelu_backward, context, x, tensor_of({1, 4}, DType::f32, {1, 1, 1, 1}), tanh);
+    const Run result =
+        run(cpu::gelu_forward, cpu::gelu_backward, context, x, tensor_of({1, 4}, DType::f32, {1, 1, 1, 1}), tanh);
     CHECK_MAX_ABS(result.out.doubles(), (std::vector<double>{0, 0, 50, x.doubles()[3]}), 0);
     CHECK_MAX_ABS(result.grad_x.doubles(), (std::vector<double>{0, 0, 1, 1}), 1e-25);
   }
@@ -113,10 +118,11 @@ TEST("gelu gradients agree with finite differences") {
     const std::vector<double> x = random_values(33, 1, 4.0), upstream = random_values(33, 3);
     const GuardedTensor grad_out = tensor_of({3, 11}, DType::f32, upstream);
     const auto at = [&](const std::vector<double>& values) {
-      return run(cpu::gelu_forward, cpu::gelu_backward, context, tensor_of({3, 11}, DType::f32, values), grad_out, tanh);
+      return run(cpu::gelu_forward, cpu::gelu_backward, context, tensor_of({3, 11}, DType::f32, values), grad_out,
+                 tanh);
     };
-    CHECK_LE(gradient_error([&](const std::vector<double>& values) { return dot(at(values).out.doubles(), upstream); }, x,
-                            at(x).grad_x.doubles()),
+    CHECK_LE(gradient_error([&](const std::vector<double>& values) { return dot(at(values).out.doubles(), upstream); },
+                            x, at(x).grad_x.doubles()),
              3e-5);
   }
 }
@@ -126,8 +132,9 @@ TEST("gelu matches the goldens") {
   TestContext context(1);
   for (bool tanh : {false, true}) {
     const std::string name = tanh ? "gelu_tanh" : "gelu";
-    const Run result = run(cpu::gelu_forward, cpu::gelu_backward, context, tensor_of({4, 33}, DType::f32, golden.values(name + ".x")),
-                           tensor_of({4, 33}, DType::f32, golden.values(name + ".upstream")), tanh);
+    const Run result =
+        run(cpu::gelu_forward, cpu::gelu_backward, context, tensor_of({4, 33}, DType::f32, golden.values(name + ".x")),
+            tensor_of({4, 33}, DType::f32, golden.values(name + ".upstream")), tanh);
     CHECK_RELATIVE_L2(result.out.doubles(), golden.values(name + ".out"), 4e-7);
     CHECK_RELATIVE_L2(result.grad_x.doubles(), golden.values(name + ".grad_x"), 5e-7);
   }

@@ -32,7 +32,8 @@ Result run(void (*forward)(Context&, const GlobalNorm&), Context& context, const
 
 std::vector<GuardedTensor> gradients(double scale) {
   std::vector<GuardedTensor> grads;
-  for (int64_t count : {1, 7, 4096, 4097, 20011}) grads.push_back(random_tensor({count}, DType::f32, static_cast<uint64_t>(count), scale));
+  for (int64_t count : {1, 7, 4096, 4097, 20011})
+    grads.push_back(random_tensor({count}, DType::f32, static_cast<uint64_t>(count), scale));
   return grads;
 }
 
@@ -58,7 +59,8 @@ TEST("global_norm matches the reference, with the same bits on every path and nu
 }
 
 TEST("global_norm finds one element that is not finite wherever it stands") {
-  for (double value : {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+  for (double value : {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
+                       std::numeric_limits<double>::quiet_NaN()}) {
     for (int64_t place : {0, 4095, 4096, 20010}) {
       for (Isa isa : isas()) {
         std::vector<GuardedTensor> grads = gradients(1.0);

@@ -183,7 +183,8 @@ TEST("grpo_loss gives the same gradient however the step is split") {
 }
 
 TEST("grpo_loss gradients agree with finite differences where nothing is detached") {
-  for (PolicyLoss loss : {PolicyLoss::grpo, PolicyLoss::dr_grpo, PolicyLoss::dapo, PolicyLoss::sapo, PolicyLoss::luspo}) {
+  for (PolicyLoss loss :
+       {PolicyLoss::grpo, PolicyLoss::dr_grpo, PolicyLoss::dapo, PolicyLoss::sapo, PolicyLoss::luspo}) {
     for (ImportanceLevel level : {ImportanceLevel::token, ImportanceLevel::sequence}) {
       for (bool correction : {false, true}) {
         Batch batch;
@@ -232,7 +233,8 @@ TEST("grpo_loss takes empty sequences and token advantages, and float agrees wit
   const Batch batch;
   const std::vector<int32_t> offsets{0, 3, 3, 6};
   const Values per_token{.5, .5, .5, -.3, -.3, -.3};
-  const std::vector<float> logprob(batch.logprob.begin(), batch.logprob.begin() + 6), old(batch.old.begin(), batch.old.begin() + 6);
+  const std::vector<float> logprob(batch.logprob.begin(), batch.logprob.begin() + 6),
+      old(batch.old.begin(), batch.old.begin() + 6);
   GrpoLossInputs<double> wide;
   wide.num_sequences = 3;
   wide.offsets = offsets.data();

@@ -47,13 +47,15 @@ Inputs random_inputs(int64_t rows, int64_t columns, DType dtype, DType weight_dt
 }  // namespace
 
 TEST("layer_norm matches the reference for odd shapes, dtypes, paths and threads, bit for bit between them") {
-  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 2}, {3, 7}, {2, 64}, {33, 65}, {70, 200}, {129, 127}}) {
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{1, 2}, {3, 7}, {2, 64}, {33, 65}, {70, 200}, {129, 127}}) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       for (DType weight_dtype : {DType::f32, dtype}) {
         for (bool accumulate : {false, true}) {
           const Inputs inputs = random_inputs(rows, columns, dtype, weight_dtype);
           TestContext plain(1, Isa::generic);
-          const Run expected = run(reference::layer_norm_forward, reference::layer_norm_backward, plain, inputs, accumulate);
+          const Run expected =
+              run(reference::layer_norm_forward, reference::layer_norm_backward, plain, inputs, accumulate);
           const Run first = run(cpu::layer_norm_forward, cpu::layer_norm_backward, plain, inputs, accumulate);
           const double tolerance = dtype == DType::f32 ? 1e-6 : 3e-3;
           CHECK_RELATIVE_L2(first.out.doubles(), expected.out.doubles(), tolerance);
@@ -90,8 +92,9 @@ TEST("layer_norm gives a row the same bits alone and in any batch") {
         const std::vector<double> whole = tensor.doubles();
         return std::vector<double>(whole.begin() + row * columns, whole.begin() + (row + 1) * columns);
       };
-      const Inputs one{tensor_of({1, columns}, dtype, slice(inputs.x)), tensor_of({columns}, dtype, inputs.weight.doubles()),
-                       tensor_of({columns}, dtype, inputs.bias.doubles()), tensor_of({1, columns}, dtype, slice(inputs.grad_out))};
+      const Inputs one{
+          tensor_of({1, columns}, dtype, slice(inputs.x)), tensor_of({columns}, dtype, inputs.weight.doubles()),
+          tensor_of({columns}, dtype, inputs.bias.doubles()), tensor_of({1, columns}, dtype, slice(inputs.grad_out))};
       const Run alone = run(cpu::layer_norm_forward, cpu::layer_norm_backward, context, one, false);
       CHECK(alone.out.doubles() == slice(all.out));
       CHECK(alone.grad_x.doubles() == slice(all.grad_x));
@@ -105,7 +108,8 @@ TEST("layer_norm gradients agree with finite differences") {
   const Inputs inputs = random_inputs(rows, columns, DType::f32, DType::f32);
   const std::vector<double> x = inputs.x.doubles(), weight = inputs.weight.doubles(), bias = inputs.bias.doubles();
   const std::vector<double> upstream = inputs.grad_out.doubles();
-  const auto loss = [&](const std::vector<double>& at_x, const std::vector<double>& at_weight, const std::vector<double>& at_bias) {
+  const auto loss = [&](const std::vector<double>& at_x, const std::vector<double>& at_weight,
+                        const std::vector<double>& at_bias) {
     const Inputs moved{tensor_of({rows, columns}, DType::f32, at_x), tensor_of({columns}, DType::f32, at_weight),
                        tensor_of({columns}, DType::f32, at_bias), tensor_of({rows, columns}, DType::f32, upstream)};
     return dot(run(cpu::layer_norm_forward, cpu::layer_norm_backward, context, moved, false).out.doubles(), upstream);
@@ -113,8 +117,10 @@ TEST("layer_norm gradients agree with finite differences") {
   const Run result = run(cpu::layer_norm_forward, cpu::layer_norm_backward, context, inputs, false);
   using Values = std::vector<double>;
   CHECK_LE(gradient_error([&](const Values& at) { return loss(at, weight, bias); }, x, result.grad_x.doubles()), 5e-5);
-  CHECK_LE(gradient_error([&](const Values& at) { return loss(x, at, bias); }, weight, result.grad_weight.doubles()), 5e-5);
-  CHECK_LE(gradient_error([&](const Values& at) { return loss(x, weight, at); }, bias, result.grad_bias.doubles()), 5e-5);
+  CHECK_LE(gradient_error([&](const Values& at) { return loss(x, at, bias); }, weight, result.grad_weight.doubles()),
+           5e-5);
+  CHECK_LE(gradient_error([&](const Values& at) { return loss(x, weight, at); }, bias, result.grad_bias.doubles()),
+           5e-5);
 }
 
 TEST("layer_norm matches the goldens") {

@@ -1,6 +1,6 @@
 // Tools for tests of ops: guarded tensors, panel packing, comparison in double, finite differences, contexts.
-// A GuardedTensor fails the running test by itself when a guard byte around it was written, so no test can forget to look.
-// Random values are a pure function of (seed, index).
+// A GuardedTensor fails the running test by itself when a guard byte around it was written, so no test can forget to
+// look. Random values are a pure function of (seed, index).
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -54,7 +54,8 @@ class GuardedMemory {
   GuardedMemory(GuardedMemory&&) = default;
   GuardedMemory& operator=(GuardedMemory&&) = delete;
   ~GuardedMemory() {
-    if (base_ && !guards_intact()) fail(__FILE__, __LINE__, "a guard byte around " + std::to_string(size_) + " bytes was written");
+    if (base_ && !guards_intact())
+      fail(__FILE__, __LINE__, "a guard byte around " + std::to_string(size_) + " bytes was written");
   }
 
   uint8_t* data() const { return base_.get() + kGuard; }
@@ -96,8 +97,8 @@ class GuardedArray {
   int64_t count_;
 };
 
-// Owns the memory behind a Tensor. Converts to Tensor, so `p.x = x;` works. `order` is the weight's dtype in panel layout
-// (an fp32 gradient of a bf16 weight lies in bf16 order).
+// Owns the memory behind a Tensor. Converts to Tensor, so `p.x = x;` works. `order` is the weight's dtype in panel
+// layout (an fp32 gradient of a bf16 weight lies in bf16 order).
 class GuardedTensor {
  public:
   GuardedTensor(Shape shape, DType dtype, Layout layout = Layout::rows, DType order = DType::f32)
@@ -247,7 +248,8 @@ inline std::string worst_element(const std::vector<double>& actual, const std::v
       if (one != one) break;
     }
   }
-  if (!actual.empty()) text << "worst at " << worst << " of " << actual.size() << ": " << actual[worst] << " against " << expected[worst];
+  if (!actual.empty())
+    text << "worst at " << worst << " of " << actual.size() << ": " << actual[worst] << " against " << expected[worst];
   return text.str();
 }
 
@@ -262,8 +264,8 @@ bool same_bits(const GuardedArray<T>& left, const GuardedArray<T>& right) {
          std::memcmp(left.data(), right.data(), static_cast<size_t>(left.count()) * sizeof(T)) == 0;
 }
 
-// Relative L2 distance between `gradient` and the five-point finite difference of f at x over the given coordinates (all
-// when empty). Steps of 2^-6 suit functions that round their result to fp32; for pure double take 2^-10.
+// Relative L2 distance between `gradient` and the five-point finite difference of f at x over the given coordinates
+// (all when empty). Steps of 2^-6 suit functions that round their result to fp32; for pure double take 2^-10.
 inline double gradient_error(const std::function<double(const std::vector<double>&)>& f, const std::vector<double>& x,
                              const std::vector<double>& gradient, double step = 0x1p-6,
                              const std::vector<size_t>& coordinates = {}) {
@@ -317,37 +319,37 @@ inline std::vector<Isa> isas() {
 }  // namespace gavel::test
 
 // Both sides std::vector<double>; print the measure and the worst element.
-#define CHECK_RELATIVE_L2(actual, expected, tolerance)                                                          \
-  do {                                                                                                          \
-    const std::vector<double> gavel_actual = (actual), gavel_expected = (expected);                             \
-    const double gavel_error = ::gavel::test::relative_l2(gavel_actual, gavel_expected);                        \
-    if (!(gavel_error <= (tolerance))) {                                                                        \
-      std::ostringstream gavel_text;                                                                            \
+#define CHECK_RELATIVE_L2(actual, expected, tolerance)                                                              \
+  do {                                                                                                              \
+    const std::vector<double> gavel_actual = (actual), gavel_expected = (expected);                                 \
+    const double gavel_error = ::gavel::test::relative_l2(gavel_actual, gavel_expected);                            \
+    if (!(gavel_error <= (tolerance))) {                                                                            \
+      std::ostringstream gavel_text;                                                                                \
       gavel_text << "relative L2 of " #actual " to " #expected " = " << gavel_error << " > " << (tolerance) << ", " \
-                 << ::gavel::test::worst_element(gavel_actual, gavel_expected);                                 \
-      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                                                \
-    }                                                                                                           \
+                 << ::gavel::test::worst_element(gavel_actual, gavel_expected);                                     \
+      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                                                    \
+    }                                                                                                               \
   } while (false)
 
-#define CHECK_MAX_ABS(actual, expected, tolerance)                                                              \
-  do {                                                                                                          \
-    const std::vector<double> gavel_actual = (actual), gavel_expected = (expected);                             \
-    const double gavel_error = ::gavel::test::max_abs_error(gavel_actual, gavel_expected);                      \
-    if (!(gavel_error <= (tolerance))) {                                                                        \
-      std::ostringstream gavel_text;                                                                            \
-      gavel_text << "largest difference of " #actual " to " #expected " = " << gavel_error << " > " << (tolerance) << ", " \
-                 << ::gavel::test::worst_element(gavel_actual, gavel_expected);                                 \
-      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                                                \
-    }                                                                                                           \
+#define CHECK_MAX_ABS(actual, expected, tolerance)                                                                 \
+  do {                                                                                                             \
+    const std::vector<double> gavel_actual = (actual), gavel_expected = (expected);                                \
+    const double gavel_error = ::gavel::test::max_abs_error(gavel_actual, gavel_expected);                         \
+    if (!(gavel_error <= (tolerance))) {                                                                           \
+      std::ostringstream gavel_text;                                                                               \
+      gavel_text << "largest difference of " #actual " to " #expected " = " << gavel_error << " > " << (tolerance) \
+                 << ", " << ::gavel::test::worst_element(gavel_actual, gavel_expected);                            \
+      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                                                   \
+    }                                                                                                              \
   } while (false)
 
 // value <= limit; prints both; NaN never passes.
-#define CHECK_LE(value, limit)                                                             \
-  do {                                                                                     \
-    const double gavel_value = (value), gavel_limit = (limit);                             \
-    if (!(gavel_value <= gavel_limit)) {                                                   \
-      std::ostringstream gavel_text;                                                       \
-      gavel_text << #value " = " << gavel_value << ", expected at most " << gavel_limit;   \
-      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                           \
-    }                                                                                      \
+#define CHECK_LE(value, limit)                                                           \
+  do {                                                                                   \
+    const double gavel_value = (value), gavel_limit = (limit);                           \
+    if (!(gavel_value <= gavel_limit)) {                                                 \
+      std::ostringstream gavel_text;                                                     \
+      gavel_text << #value " = " << gavel_value << ", expected at most " << gavel_limit; \
+      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                         \
+    }                                                                                    \
   } while (false)

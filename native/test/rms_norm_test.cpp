@@ -37,7 +37,8 @@ Run run(Kernel forward, Kernel backward, Context& context, const GuardedTensor& 
 }  // namespace
 
 TEST("rms_norm matches the reference for odd shapes, dtypes, paths and threads, bit for bit between them") {
-  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {3, 7}, {2, 64}, {33, 65}, {70, 200}, {5, 576}, {129, 127}}) {
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{1, 1}, {3, 7}, {2, 64}, {33, 65}, {70, 200}, {5, 576}, {129, 127}}) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       for (DType weight_dtype : {DType::f32, dtype}) {
         for (bool accumulate : {false, true}) {
@@ -45,7 +46,8 @@ TEST("rms_norm matches the reference for odd shapes, dtypes, paths and threads, 
           const GuardedTensor weight = random_tensor({columns}, weight_dtype, 2, 0.5, 1.0);
           const GuardedTensor grad_out = random_tensor({rows, columns}, dtype, 3);
           TestContext plain(1, Isa::generic);
-          const Run expected = run(reference::rms_norm_forward, reference::rms_norm_backward, plain, x, weight, grad_out, accumulate);
+          const Run expected =
+              run(reference::rms_norm_forward, reference::rms_norm_backward, plain, x, weight, grad_out, accumulate);
           const Run first = run(cpu::rms_norm_forward, cpu::rms_norm_backward, plain, x, weight, grad_out, accumulate);
           const double tolerance = dtype == DType::f32 ? 5e-7 : 3e-3;
           CHECK_RELATIVE_L2(first.out.doubles(), expected.out.doubles(), tolerance);
@@ -60,7 +62,8 @@ TEST("rms_norm matches the reference for odd shapes, dtypes, paths and threads, 
           for (Isa isa : isas()) {
             for (int threads : {1, 2}) {
               TestContext context(threads, isa);
-              const Run other = run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, x, weight, grad_out, accumulate);
+              const Run other =
+                  run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, x, weight, grad_out, accumulate);
               CHECK(same_bits(first.out, other.out));
               CHECK(same_bits(first.inverse_rms, other.inverse_rms));
               CHECK(same_bits(first.grad_x, other.grad_x));
@@ -78,7 +81,8 @@ TEST("rms_norm gives a row the same bits alone and in any batch") {
   TestContext context(2);
   for (DType dtype : {DType::f32, DType::bf16}) {
     const std::vector<double> values = random_values(rows * columns, 5, 2.0);
-    const GuardedTensor x = tensor_of({rows, columns}, dtype, values), weight = random_tensor({columns}, dtype, 2, 0.5, 1.0);
+    const GuardedTensor x = tensor_of({rows, columns}, dtype, values),
+                        weight = random_tensor({columns}, dtype, 2, 0.5, 1.0);
     const GuardedTensor grad_out = random_tensor({rows, columns}, dtype, 3);
     const Run all = run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, x, weight, grad_out, false);
     for (int64_t row : {0, 1, 20, 36}) {
@@ -86,8 +90,9 @@ TEST("rms_norm gives a row the same bits alone and in any batch") {
         const std::vector<double> whole = tensor.doubles();
         return std::vector<double>(whole.begin() + row * columns, whole.begin() + (row + 1) * columns);
       };
-      const Run alone = run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, tensor_of({1, columns}, dtype, slice(x)),
-                            weight, tensor_of({1, columns}, dtype, slice(grad_out)), false);
+      const Run alone =
+          run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, tensor_of({1, columns}, dtype, slice(x)), weight,
+              tensor_of({1, columns}, dtype, slice(grad_out)), false);
       CHECK(alone.out.doubles() == slice(all.out));
       CHECK(alone.grad_x.doubles() == slice(all.grad_x));
     }
@@ -101,16 +106,19 @@ TEST("rms_norm gradients agree with finite differences") {
   const std::vector<double> upstream = random_values(rows * columns, 3);
   const GuardedTensor grad_out = tensor_of({rows, columns}, DType::f32, upstream);
   const auto loss = [&](const std::vector<double>& at_x, const std::vector<double>& at_weight) {
-    const Run result = run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, tensor_of({rows, columns}, DType::f32, at_x),
-                           tensor_of({columns}, DType::f32, at_weight), grad_out, false);
+    const Run result =
+        run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, tensor_of({rows, columns}, DType::f32, at_x),
+            tensor_of({columns}, DType::f32, at_weight), grad_out, false);
     return dot(result.out.doubles(), upstream);
   };
-  const Run result = run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, tensor_of({rows, columns}, DType::f32, x),
-                         tensor_of({columns}, DType::f32, weight), grad_out, false);
+  const Run result =
+      run(cpu::rms_norm_forward, cpu::rms_norm_backward, context, tensor_of({rows, columns}, DType::f32, x),
+          tensor_of({columns}, DType::f32, weight), grad_out, false);
   std::vector<double> grad_weight = result.grad_weight.doubles();
   const std::vector<double> before = random_tensor({columns}, DType::f32, 91).doubles();
   for (size_t i = 0; i < grad_weight.size(); ++i) grad_weight[i] -= before[i];
-  CHECK_LE(gradient_error([&](const std::vector<double>& at) { return loss(at, weight); }, x, result.grad_x.doubles()), 2e-5);
+  CHECK_LE(gradient_error([&](const std::vector<double>& at) { return loss(at, weight); }, x, result.grad_x.doubles()),
+           2e-5);
   CHECK_LE(gradient_error([&](const std::vector<double>& at) { return loss(x, at); }, weight, grad_weight), 2e-5);
 }
 

@@ -92,10 +92,12 @@ TEST("rope table: angles are fp32 products of the position on the axis of each f
   const std::vector<int32_t> positions = {0, 1, 2, 70000, 4, 10, 11, 12, 13, 14, 0, 0, 5, 6, 123456};  // three axes
   const std::vector<int32_t> axis = {0, 0, 1, 1, 1, 2, 2, 2};
   std::vector<float> frequency;
-  for (int64_t j = 0; j < half; ++j) frequency.push_back(static_cast<float>(std::pow(1e6, -static_cast<double>(j) / 8)));
+  for (int64_t j = 0; j < half; ++j)
+    frequency.push_back(static_cast<float>(std::pow(1e6, -static_cast<double>(j) / 8)));
   for (auto* forward : {cpu::rope_table_forward, reference::rope_table_forward}) {
     TestContext context(2);
-    const GuardedTensor cosine = poisoned_tensor({rows, half}, DType::f32), sine = poisoned_tensor({rows, half}, DType::f32);
+    const GuardedTensor cosine = poisoned_tensor({rows, half}, DType::f32),
+                        sine = poisoned_tensor({rows, half}, DType::f32);
     RopeTable p;
     p.cosine = cosine;
     p.sine = sine;
@@ -105,8 +107,9 @@ TEST("rope table: angles are fp32 products of the position on the axis of each f
     forward(context, p);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t j = 0; j < half; ++j) {
-        const float angle = static_cast<float>(positions[static_cast<size_t>(axis[static_cast<size_t>(j)] * rows + row)]) *
-                            frequency[static_cast<size_t>(j)];
+        const float angle =
+            static_cast<float>(positions[static_cast<size_t>(axis[static_cast<size_t>(j)] * rows + row)]) *
+            frequency[static_cast<size_t>(j)];
         CHECK_NEAR(cosine.load(row * half + j), std::cos(static_cast<double>(angle)), 3e-8);
         CHECK_NEAR(sine.load(row * half + j), std::sin(static_cast<double>(angle)), 3e-8);
       }

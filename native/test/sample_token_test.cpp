@@ -1,3 +1,4 @@
+#include "cpu/head_tile.h"
 #include "cpu/kernels.h"
 #include "cpu/sample_filter.h"
 #include "reference/kernels.h"
@@ -33,8 +34,10 @@ struct Drawn {
   GuardedArray<float> logprob, log_kept_mass;
 };
 
-Drawn run(void (*forward)(Context&, const SampleToken&), Context& context, const Batch& batch, const float* tile_sums = nullptr) {
-  Drawn result{GuardedArray<int32_t>(batch.rows()), GuardedArray<float>(batch.rows()), GuardedArray<float>(batch.rows())};
+Drawn run(void (*forward)(Context&, const SampleToken&), Context& context, const Batch& batch,
+          const float* tile_sums = nullptr) {
+  Drawn result{GuardedArray<int32_t>(batch.rows()), GuardedArray<float>(batch.rows()),
+               GuardedArray<float>(batch.rows())};
   const GuardedArray<float> logits(batch.logits);
   SampleToken p;
   p.num_rows = batch.rows();
@@ -100,14 +103,15 @@ TEST("sample_token keeps exactly the tokens of Hugging Face's warpers") {
     float temperature;
     SampleOptions options;
   };
-  const std::vector<Setting> settings = {{"temperature0.7", 0.7f, options_of(0, 1, 0)},
-                                         {"top_k5", 1, options_of(5, 1, 0)},
-                                         {"top_k100_over_vocab", 1, options_of(5000, 1, 0)},
-                                         {"top_p0.9", 1, options_of(0, 0.9f, 0)},
-                                         {"top_p0.1", 1, options_of(0, 0.1f, 0)},
-                                         {"min_p0.1", 1, options_of(0, 1, 0.1f)},
-                                         {"min_p0.02", 1, options_of(0, 1, 0.02f)},
-                                         {"temperature0.6_top_k20_top_p0.95_min_p0.01", 0.6f, options_of(20, 0.95f, 0.01f)}};
+  const std::vector<Setting> settings = {
+      {"temperature0.7", 0.7f, options_of(0, 1, 0)},
+      {"top_k5", 1, options_of(5, 1, 0)},
+      {"top_k100_over_vocab", 1, options_of(5000, 1, 0)},
+      {"top_p0.9", 1, options_of(0, 0.9f, 0)},
+      {"top_p0.1", 1, options_of(0, 0.1f, 0)},
+      {"min_p0.1", 1, options_of(0, 1, 0.1f)},
+      {"min_p0.02", 1, options_of(0, 1, 0.02f)},
+      {"temperature0.6_top_k20_top_p0.95_min_p0.01", 0.6f, options_of(20, 0.95f, 0.01f)}};
   for (const char* table : {"small", "wide"}) {
     const std::vector<double> logits = golden.values(table);
     const size_t columns = table[0] == 's' ? 48 : 1000;
@@ -116,7 +120,8 @@ TEST("sample_token keeps exactly the tokens of Hugging Face's warpers") {
       for (Isa isa : isas()) {
         for (size_t row = 0; row * columns < logits.size(); ++row) {
           std::vector<float> scaled;
-          for (size_t i = 0; i < columns; ++i) scaled.push_back(static_cast<float>(logits[row * columns + i]) * (1.0f / setting.temperature));
+          for (size_t i = 0; i < columns; ++i)
+            scaled.push_back(static_cast<float>(logits[row * columns + i]) * (1.0f / setting.temperature));
           const std::vector<double> expected(masks.begin() + static_cast<int64_t>(row * columns),
                                              masks.begin() + static_cast<int64_t>((row + 1) * columns));
           const std::vector<double> mask = keep_mask(isa, scaled, setting.options);
@@ -147,8 +152,14 @@ TEST("sample_token draws what the reference draws, with every filter, ban and pa
     Batch batch{vocabulary, {}, {}, {}, {}};
     uint32_t position = 0;
     for (double scale : {0.0, 0.3, 4.0, 20.0}) {
-      for (const auto& [top_k, top_p, min_p] : {std::tuple{0, 1.0f, 0.0f}, {5, 1.0f, 0.0f}, {0, 0.9f, 0.0f}, {0, 0.2f, 0.0f}, {0, 1.0f, 0.05f},
-                                                {40, 0.95f, 0.01f}, {700, 0.8f, 0.0f}, {0, 0.7f, 0.1f}}) {
+      for (const auto& [top_k, top_p, min_p] : {std::tuple{0, 1.0f, 0.0f},
+                                                {5, 1.0f, 0.0f},
+                                                {0, 0.9f, 0.0f},
+                                                {0, 0.2f, 0.0f},
+                                                {0, 1.0f, 0.05f},
+                                                {40, 0.95f, 0.01f},
+                                                {700, 0.8f, 0.0f},
+                                                {0, 0.7f, 0.1f}}) {
         for (bool greedy : {false, true}) {
           ++position;
           batch.add(random_row(vocabulary, position, scale), options_of(top_k, top_p, min_p, position, greedy));
@@ -159,14 +170,16 @@ TEST("sample_token draws what the reference draws, with every filter, ban and pa
       if (bans && vocabulary < 48) continue;
       batch.banned = bans ? std::vector<int32_t>{0, 3, 17, 40, vocabulary - 1} : std::vector<int32_t>{};
       TestContext plain(1, Isa::generic);
-      const Drawn expected = run(reference::sample_token_forward, plain, batch), first = run(cpu::sample_token_forward, plain, batch);
+      const Drawn expected = run(reference::sample_token_forward, plain, batch),
+                  first = run(cpu::sample_token_forward, plain, batch);
       CHECK_MAX_ABS(first.log_kept_mass.doubles(), expected.log_kept_mass.doubles(), 2e-5);
       int32_t different = 0;
       for (int64_t row = 0; row < batch.rows(); ++row) {
         different += first.tokens[row] != expected.tokens[row] ? 1 : 0;
         CHECK(first.tokens[row] >= 0 && first.tokens[row] < vocabulary);
         CHECK(std::find(batch.banned.begin(), batch.banned.end(), first.tokens[row]) == batch.banned.end());
-        CHECK_EQ(first.logprob[row], batch.logits[static_cast<size_t>(row * vocabulary + first.tokens[row])] - batch.log_normalizer[static_cast<size_t>(row)]);
+        CHECK_EQ(first.logprob[row], batch.logits[static_cast<size_t>(row * vocabulary + first.tokens[row])] -
+                                         batch.log_normalizer[static_cast<size_t>(row)]);
       }
       // A uniform number within rounding of a token's edge would go either way; none does in this data.
       CHECK_EQ(different, 0);
@@ -186,12 +199,14 @@ TEST("sample_token draws what the reference draws, with every filter, ban and pa
 TEST("sample_token draws a row alike alone and in any batch") {
   const int32_t vocabulary = 3001;
   Batch batch{vocabulary, {}, {}, {}, {5, 900}};
-  for (uint32_t row = 0; row < 12; ++row) batch.add(random_row(vocabulary, row, 5.0), options_of(row % 2 == 0 ? 0 : 50, row % 3 == 0 ? 1.0f : 0.9f, 0, row));
+  for (uint32_t row = 0; row < 12; ++row)
+    batch.add(random_row(vocabulary, row, 5.0), options_of(row % 2 == 0 ? 0 : 50, row % 3 == 0 ? 1.0f : 0.9f, 0, row));
   TestContext context(2);
   const Drawn all = run(cpu::sample_token_forward, context, batch);
   for (uint32_t row = 0; row < 12; ++row) {
     Batch alone{vocabulary, {}, {}, {}, {5, 900}};
-    alone.add({batch.logits.begin() + row * vocabulary, batch.logits.begin() + (row + 1) * vocabulary}, batch.options[row]);
+    alone.add({batch.logits.begin() + row * vocabulary, batch.logits.begin() + (row + 1) * vocabulary},
+              batch.options[row]);
     const Drawn one = run(cpu::sample_token_forward, context, alone);
     CHECK_EQ(one.tokens[0], all.tokens[row]);
     CHECK_EQ(one.log_kept_mass[0], all.log_kept_mass[row]);
@@ -244,8 +259,10 @@ TEST("sample_token reports rows it cannot draw from and draws their neighbours")
         infinite[7] = kInfinity;
         const std::vector<float> none = one_left;
         one_left[11] = 2.0f;
-        for (const std::vector<float>& row : {good, nan, infinite, all_nan, none, one_left, good}) batch.add(row, options_of(top_k, top_p, 0, 4, greedy));
-        for (float& value : batch.log_normalizer) value = batch.log_normalizer[0];  // even a finite normaliser must not hide it
+        for (const std::vector<float>& row : {good, nan, infinite, all_nan, none, one_left, good})
+          batch.add(row, options_of(top_k, top_p, 0, 4, greedy));
+        for (float& value : batch.log_normalizer)
+          value = batch.log_normalizer[0];  // even a finite normaliser must not hide it
         for (Isa isa : isas()) {
           TestContext context(2, isa);
           const Drawn drawn = run(cpu::sample_token_forward, context, batch);
@@ -277,28 +294,32 @@ TEST("sample_token greedy takes the lowest id of equal logits and skips bans") {
   }
 }
 
-TEST("sample_token uses given tile sums and keeps the mass of an unfiltered row exactly 1") {
+TEST("sample_token draws the same bits with the head's tile sums and without, and unfiltered rows keep all mass") {
   const int32_t vocabulary = 1500, tiles = 6;
   Batch batch{vocabulary, {}, {}, {}, {}};
-  for (uint32_t row = 0; row < 8; ++row) batch.add(random_row(vocabulary, row, 6.0), options_of(row < 4 ? 0 : 30, row < 4 ? 1.0f : 0.9f, 0, row));
-  std::vector<float> sums;
-  for (size_t row = 0; row < 8; ++row) {
-    for (size_t tile = 0; tile < tiles; ++tile) {
-      float largest = -kInfinity;
-      double sum = 0;
-      const size_t begin = row * 1500 + tile * 256, end = std::min(begin + 256, (row + 1) * 1500);
-      for (size_t i = begin; i < end; ++i) largest = std::max(largest, batch.logits[i]);
-      for (size_t i = begin; i < end; ++i) sum += std::exp(static_cast<double>(batch.logits[i]) - largest);
-      sums.push_back(largest);
-      sums.push_back(static_cast<float>(sum));
-    }
+  for (uint32_t row = 0; row < 8; ++row) {
+    batch.add(random_row(vocabulary, row, 6.0), options_of(row < 4 ? 0 : 30, row < 4 ? 1.0f : 0.9f, 0, row));
   }
-  TestContext context(1);
-  const Drawn with = run(cpu::sample_token_forward, context, batch, sums.data()), without = run(cpu::sample_token_forward, context, batch);
-  for (int64_t row = 0; row < 8; ++row) {
-    CHECK_EQ(with.tokens[row], without.tokens[row]);
-    CHECK_NEAR(with.log_kept_mass[row], without.log_kept_mass[row], 1e-6);
-    if (row < 4) CHECK_EQ(with.log_kept_mass[row], 0.0f);
+  for (Isa isa : isas()) {
+    TestContext context(1, isa);
+    std::vector<float> sums;
+    for (int32_t item = 0; item < batch.rows() * tiles; ++item) {
+      const int32_t begin = item % tiles * 256, count = std::min(256, vocabulary - begin);
+      const GuardedArray<float> tile(256);
+      const float* logits = batch.logits.data() + item / tiles * vocabulary + begin;
+      std::copy(logits, logits + count, tile.data());
+      const cpu::TileSums one = cpu::head_tile_sums(isa, tile, count, 1.0f, false);
+      sums.push_back(one.max);
+      sums.push_back(one.sum);
+    }
+    for (bool bans : {false, true}) {
+      batch.banned = bans ? std::vector<int32_t>{300, 1499} : std::vector<int32_t>{};
+      const Drawn with = run(cpu::sample_token_forward, context, batch, sums.data());
+      const Drawn without = run(cpu::sample_token_forward, context, batch);
+      CHECK(same_bits(with.tokens, without.tokens));
+      CHECK(same_bits(with.log_kept_mass, without.log_kept_mass));
+      for (int64_t row = 0; row < 4 && !bans; ++row) CHECK_EQ(with.log_kept_mass[row], 0.0f);
+    }
   }
 }
 

@@ -65,9 +65,9 @@ Term kl_term(const GrpoLossOptions& options, double reference, double logprob, d
 struct Sequence {
   int32_t begin = 0, end = 0;
   double tokens = 0;
-  double ratio = 1;         // at sequence level
-  double log_weight = 0;    // vespo
-  double drift = 0;         // mean (sampling - logprob)
+  double ratio = 1;       // at sequence level
+  double log_weight = 0;  // vespo
+  double drift = 0;       // mean (sampling - logprob)
 };
 
 template <class Real>
@@ -254,8 +254,8 @@ void GrpoMetrics::merge(const GrpoMetrics& other) {
 }
 
 template <class Real>
-double grpo_loss(const GrpoLossOptions& options, const GrpoLossInputs<Real>& inputs, Real* grad_logprob, Real* grad_entropy,
-                 GrpoMetrics* metrics) {
+double grpo_loss(const GrpoLossOptions& options, const GrpoLossInputs<Real>& inputs, Real* grad_logprob,
+                 Real* grad_entropy, GrpoMetrics* metrics) {
   GrpoMetrics mine;
   const double loss = Loss<Real>(options, inputs).run(grad_logprob, grad_entropy, mine);
   if (metrics != nullptr) metrics->merge(mine);
@@ -279,7 +279,8 @@ double entropy_threshold(int64_t num_targets, const Real* entropy, const uint8_t
 }
 
 template double grpo_loss<float>(const GrpoLossOptions&, const GrpoLossInputs<float>&, float*, float*, GrpoMetrics*);
-template double grpo_loss<double>(const GrpoLossOptions&, const GrpoLossInputs<double>&, double*, double*, GrpoMetrics*);
+template double grpo_loss<double>(const GrpoLossOptions&, const GrpoLossInputs<double>&, double*, double*,
+                                  GrpoMetrics*);
 template double entropy_threshold<float>(int64_t, const float*, const uint8_t*, double);
 template double entropy_threshold<double>(int64_t, const double*, const uint8_t*, double);
 

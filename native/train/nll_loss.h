@@ -1,5 +1,6 @@
-// Negative log-likelihood over flat targets: loss = -sum_t weight[t] logprob[t]. Every mean (over tokens, over rows, with or
-// without padding) is a choice of weights by the caller, so one function serves SFT and the joint language loss.
+// Negative log-likelihood over flat targets: loss = -sum_t weight[t] logprob[t]. Every mean (over tokens, over rows,
+// with or without padding) is a choice of weights by the caller, so one function serves SFT and the joint language
+// loss.
 #pragma once
 #include <cstdint>
 

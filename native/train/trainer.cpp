@@ -14,7 +14,8 @@ Status aborted_status() { return Status::error(Code::aborted, "The run was abort
 
 std::vector<Tensor> gradients_of(const Weights& weights) {
   std::vector<Tensor> grads;
-  for (int32_t i = 0; i < weights.size(); ++i) grads.push_back(weights.parameter(i).grad);
+  // A parameter that was frozen later keeps its buffer, but gets no work.
+  for (int32_t i = 0; i < weights.size(); ++i) grads.push_back(weights.parameter(i).trainable ? weights.parameter(i).grad : Tensor{});
   return grads;
 }
 
@@ -175,8 +176,7 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
       }
       head.grad_logprob = grad_logprob.data();
       head.grad_entropy = step.has_entropy_gradient() ? grad_entropy.data() : nullptr;
-      const Parameter& head_weight = weights.parameter(model_.architecture().head);
-      head.grad_weight = head_weight.grad;
+      head.grad_weight = grads[static_cast<size_t>(model_.architecture().head)];
       if (tape.requires_grad(hidden.id)) head.grad_hidden = tape.seed(hidden);
       if (!tape.dry()) cpu_ops()[Op::head_logprob].backward(context_, &head);
       if (tape.requires_grad(hidden.id)) tape.backward();

@@ -48,7 +48,8 @@ export function parseConfig<T extends z.ZodType>(
 /** Sets "stages.0.options.learningRate=1e-5" in a plain value; the right side is a YAML scalar, list or map. */
 export function applyOverride(target: unknown, override: string): void {
   const at = override.indexOf('=');
-  if (at < 1) throw expected('invalid_config', '--set', 'key=value', override, 'For example --set stages.0.options.seed=1.');
+  if (at < 1)
+    throw expected('invalid_config', '--set', 'key=value', override, 'For example --set stages.0.options.seed=1.');
   const keys = override.slice(0, at).split('.');
   let place = target as Record<string, unknown>;
   for (const [depth, key] of keys.slice(0, -1).entries()) {
@@ -67,7 +68,9 @@ function lineOf(document: Document.Parsed, lines: LineCounter, path: Path): numb
   for (const key of path) {
     let position: number | undefined;
     if (isMap(node)) {
-      const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === String(key));
+      const pair = node.items.find(
+        (item) => isPair(item) && isScalar(item.key) && String(item.key.value) === String(key),
+      );
       if (pair === undefined) return line;
       position = isScalar(pair.key) ? pair.key.range?.[0] : undefined;
       node = pair.value;
@@ -138,7 +141,8 @@ function knownKeys(schema: z.ZodType): (path: Path, value: unknown) => string[] 
     if (list === undefined) return [node];
     const agreeing = list.filter((choice) =>
       Object.entries(choice.properties ?? {}).every(
-        ([key, { const: constant }]) => constant === undefined || constant === (value as Record<string, unknown>)?.[key],
+        ([key, { const: constant }]) =>
+          constant === undefined || constant === (value as Record<string, unknown>)?.[key],
       ),
     );
     return agreeing.length > 0 ? agreeing : list;

@@ -36,7 +36,11 @@ async function sharpFinding(): Promise<Finding> {
     const { default: sharp } = await import('sharp');
     return { name: 'images', ok: true, text: `sharp with libvips ${sharp.versions.vips}` };
   } catch (error) {
-    return { name: 'images', ok: false, text: `sharp does not load: ${(error as Error).message}. Run npm install again.` };
+    return {
+      name: 'images',
+      ok: false,
+      text: `sharp does not load: ${(error as Error).message}. Run npm install again.`,
+    };
   }
 }
 

@@ -152,7 +152,9 @@ function build(): Command {
 
 function report(error: unknown, json: boolean): void {
   if (json && GavelError.is(error)) {
-    process.stderr.write(`${JSON.stringify({ error: { code: error.code, message: error.message, fields: error.fields } })}\n`);
+    process.stderr.write(
+      `${JSON.stringify({ error: { code: error.code, message: error.message, fields: error.fields } })}\n`,
+    );
   } else if (GavelError.is(error)) process.stderr.write(`gavel: ${error.message} [${error.code}]\n`);
   else process.stderr.write(`gavel: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
 }
@@ -174,4 +176,9 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
+// A reader that went away (`gavel schema | head`) is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(exitCodes.ok);
+});
 await main(process.argv.slice(2));

@@ -24,7 +24,9 @@ const chunkRows = 64;
 
 /** One prompt with its pictures; they stand before it unless it marks their places. */
 function promptRow(prompt: string, images: readonly string[]): Row {
-  const marked = prompt.includes(imageMark) ? prompt : `${imageMark.repeat(images.length)}${images.length > 0 ? ' ' : ''}${prompt}`;
+  const marked = prompt.includes(imageMark)
+    ? prompt
+    : `${imageMark.repeat(images.length)}${images.length > 0 ? ' ' : ''}${prompt}`;
   return { id: 'prompt', prompt: marked, images: images.map((path) => ({ path })) };
 }
 
@@ -34,7 +36,11 @@ export async function judgeCommand(options: JudgeCommandOptions): Promise<void> 
   const { signal } = new AbortController();
   const rows = await opened.policy.encode([promptRow(prompt, image)], signal);
   let drawn: DrawnCompletion | undefined;
-  await opened.policy.draw(rows, { count: 1, seed: 0, temperature: 0, maxNewTokens, signal }, (found) => (drawn = found));
+  await opened.policy.draw(
+    rows,
+    { count: 1, seed: 0, temperature: 0, maxNewTokens, signal },
+    (found) => (drawn = found),
+  );
   const { text, finishReason } = drawn!;
   const { rationale, answer } = parseCompletion(text);
   if (json) return printJson({ rationale: rationale?.trim() ?? null, answer, text, finishReason });
@@ -82,7 +88,16 @@ export async function logprobsCommand(options: LogprobsCommandOptions): Promise<
       const sum = logprobs.reduce((total, value) => total + value, 0);
       const entropies = entropy ? { entropies: [...found.entropies.subarray(at, at + length)] } : {};
       at += length;
-      if (json) print(JSON.stringify({ id: rows[i]!.id, sum, tokens: [...row.completionTokens!], logprobs: [...logprobs], ...entropies }));
+      if (json)
+        print(
+          JSON.stringify({
+            id: rows[i]!.id,
+            sum,
+            tokens: [...row.completionTokens!],
+            logprobs: [...logprobs],
+            ...entropies,
+          }),
+        );
       else print(`${rows[i]!.id}: ${sum.toFixed(6)} over ${length} tokens, mean ${(sum / length).toFixed(6)}`);
     }
   }

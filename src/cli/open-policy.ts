@@ -27,7 +27,11 @@ export async function openPolicy(folder: string, options: OpenPolicyOptions = {}
     const model =
       initializeSeed === undefined
         ? await engine.loadModel(folder, chosen)
-        : await engine.createModel(await readConfig(folder), { ...chosen, seed: initializeSeed, companions: folder } satisfies CreateModelOptions);
+        : await engine.createModel(await readConfig(folder), {
+            ...chosen,
+            seed: initializeSeed,
+            companions: folder,
+          } satisfies CreateModelOptions);
     const policy = await Policy.open(model, folder);
     return {
       model,

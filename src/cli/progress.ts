@@ -91,7 +91,9 @@ function lastingLine(event: TrainEvent): string | undefined {
     case 'evaluation-end': {
       const { accuracy, accuracyLow, accuracyHigh, formatRate, unseenAccuracy } = event.result;
       const seen =
-        accuracy === null ? '' : ` accuracy ${percent(accuracy)} [${percent(accuracyLow!)}, ${percent(accuracyHigh!)}],`;
+        accuracy === null
+          ? ''
+          : ` accuracy ${percent(accuracy)} [${percent(accuracyLow!)}, ${percent(accuracyHigh!)}],`;
       const unseen = unseenAccuracy === null ? '' : ` unseen ${percent(unseenAccuracy)},`;
       return `[${event.stage}] step ${event.step}, ${event.name}:${seen}${unseen} format ${percent(formatRate)}`;
     }

@@ -1,5 +1,5 @@
 /** `gavel quickstart`: runs the emoji judge, shows its progress, prints its table and what to type next. */
-import { quickstartPlan } from '../emoji-judge/quickstart.js';
+import { quickstartPlan, smokePlan } from '../emoji-judge/quickstart.js';
 import { runQuickstart } from '../emoji-judge/quickstart-run.js';
 import type { QuickstartCommandOptions } from './command-options.js';
 import { exitCodes } from './exit-codes.js';
@@ -20,7 +20,7 @@ export async function quickstartCommand(options: QuickstartCommandOptions): Prom
       out,
       seed,
       resume,
-      plan: quickstartPlan(smoke ? 'smoke' : 'full'),
+      plan: smoke ? smokePlan : quickstartPlan,
       ...(threads === undefined ? {} : { threads }),
       signal: interrupts.signal,
       onEvent: (event) => progress.show(event),
@@ -38,7 +38,9 @@ export async function quickstartCommand(options: QuickstartCommandOptions): Prom
       print('');
       print(stageTable(summary));
       print('');
-      print(`Seed ${seed}, ${formatSeconds(summary.wallSeconds)}, peak memory ${Math.round(summary.peakMemoryBytes / 2 ** 20)} MiB.`);
+      print(
+        `Seed ${seed}, ${formatSeconds(summary.wallSeconds)}, peak memory ${Math.round(summary.peakMemoryBytes / 2 ** 20)} MiB.`,
+      );
       print(`Summary ${out}/summary.json, curves ${out}/plots/, judged examples ${pagePath}`);
       print('');
       print('Now let it judge two pictures:');
@@ -47,7 +49,8 @@ export async function quickstartCommand(options: QuickstartCommandOptions): Prom
     return exitCodes.ok;
   } catch (error) {
     progress.clear();
-    if (interrupts.interrupted) progress.line(`Ended without a new checkpoint. To continue at the last one: ${resumeLine(options)}`);
+    if (interrupts.interrupted)
+      progress.line(`Ended without a new checkpoint. To continue at the last one: ${resumeLine(options)}`);
     throw error;
   } finally {
     interrupts.release();

@@ -24,7 +24,9 @@ function rate(value: unknown): string {
 /** The cells of one stage, in the order of `stageColumns`. */
 export function stageCells(stage: StageSummary): string[] {
   const accuracy =
-    stage.accuracy === null ? none : `${rate(stage.accuracy)} [${rate(stage.accuracyLow)}, ${rate(stage.accuracyHigh)}]`;
+    stage.accuracy === null
+      ? none
+      : `${rate(stage.accuracy)} [${rate(stage.accuracyLow)}, ${rate(stage.accuracyHigh)}]`;
   return [
     stage.name,
     accuracy,
@@ -44,7 +46,10 @@ export function stageCells(stage: StageSummary): string[] {
 export function textTable(columns: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = columns.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)));
   const line = (cells: readonly string[]): string =>
-    cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  ').trimEnd();
+    cells
+      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .join('  ')
+      .trimEnd();
   return [line(columns), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
 }
 

@@ -57,7 +57,10 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     const job = train(opened.policy, pipeline(stages, budget), { run, signal: interrupts.signal, stage: 'run' });
     interrupts.watch(job);
     for await (const event of job) {
-      if (json) print(JSON.stringify(event.type === 'evaluation-end' ? { ...event, result: withoutMarks(event.result) } : event));
+      if (json)
+        print(
+          JSON.stringify(event.type === 'evaluation-end' ? { ...event, result: withoutMarks(event.result) } : event),
+        );
       else progress.show(event);
     }
     progress.clear();
@@ -73,7 +76,8 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     return exitCodes.ok;
   } catch (error) {
     progress.clear();
-    if (interrupts.interrupted) progress.line(`Ended without a new checkpoint. To continue at the last one: ${resumeLine}`);
+    if (interrupts.interrupted)
+      progress.line(`Ended without a new checkpoint. To continue at the last one: ${resumeLine}`);
     throw error;
   } finally {
     interrupts.release();
@@ -106,7 +110,10 @@ function freezeVision(model: { tensors(): { name: string }[]; setTrainable(names
 class OpenFiles implements AsyncDisposable {
   readonly #open: JsonlDataset[] = [];
 
-  async dataset(path: string, options: { imageFolder?: string | undefined; onBadRow: 'fail' | 'skip' }): Promise<Dataset> {
+  async dataset(
+    path: string,
+    options: { imageFolder?: string | undefined; onBadRow: 'fail' | 'skip' },
+  ): Promise<Dataset> {
     const { imageFolder, onBadRow } = options;
     const data = await JsonlDataset.open(path, { onBadRow, ...(imageFolder === undefined ? {} : { imageFolder }) });
     this.#open.push(data);
@@ -124,17 +131,24 @@ async function stageRecipe(
   files: OpenFiles,
   at: (path: string) => string,
 ): Promise<Recipe<unknown>> {
-  const open = (data: { path: string; imageFolder?: string | undefined; onBadRow: 'fail' | 'skip' }): Promise<Dataset> =>
+  const open = (data: {
+    path: string;
+    imageFolder?: string | undefined;
+    onBadRow: 'fail' | 'skip';
+  }): Promise<Dataset> =>
     files.dataset(at(data.path), {
       onBadRow: data.onBadRow,
       imageFolder: data.imageFolder === undefined ? undefined : at(data.imageFolder),
     });
   const judge = judgeOf(stage);
-  const evaluator = async (settings: NonNullable<Extract<RunStage, { recipe: 'sft' }>['validation']>): Promise<Evaluator> => {
+  const evaluator = async (
+    settings: NonNullable<Extract<RunStage, { recipe: 'sft' }>['validation']>,
+  ): Promise<Evaluator> => {
     const { path, imageFolder, onBadRow, bothOrders, ...options } = settings;
     return { set: fileEvaluationSet(await open({ path, imageFolder, onBadRow }), { bothOrders }), judge, options };
   };
-  const validation = 'validation' in stage && stage.validation !== undefined ? { validation: await evaluator(stage.validation) } : {};
+  const validation =
+    'validation' in stage && stage.validation !== undefined ? { validation: await evaluator(stage.validation) } : {};
   switch (stage.recipe) {
     case 'sft':
       return sft({ data: await open(stage.data), options: stage.options, ...validation });

@@ -13,14 +13,22 @@ import { makeLook } from './perception.js';
 import type { CellWords } from './scene.js';
 import { markTrace } from './traces.js';
 
-/** `make` one after the other, with a turn of the event loop whenever 5 ms have passed. */
+/**
+ * `make` one after the other, with a turn of the event loop whenever 5 ms have passed. What was made is kept: composing a
+ * pair costs as much as training on it, and stages pass over their items many times.
+ */
 export function paced<T>(make: (index: number) => T): (index: number) => Promise<T> {
   const pace = new Pace();
+  const made = new Map<number, T>();
   let last: Promise<unknown> = Promise.resolve();
   return (index) => {
     const mine = last.then(async () => {
+      const known = made.get(index);
+      if (known !== undefined) return known;
       await pace.breathe();
-      return make(index);
+      const row = make(index);
+      made.set(index, row);
+      return row;
     });
     last = mine.catch(() => undefined);
     return mine;
@@ -99,9 +107,7 @@ export class QuickstartData {
 
   /** Item `index` of `test`. */
   testPair(index: number, seen: number): JudgePair {
-    return index < seen
-      ? this.pair('test', index)
-      : this.pair('test-unseen', index - seen, this.#bank.unseenArtists);
+    return index < seen ? this.pair('test', index) : this.pair('test-unseen', index - seen, this.#bank.unseenArtists);
   }
 
   /** What single pictures show: every word right, and the share of right words as `perception`. */
@@ -138,6 +144,12 @@ export class QuickstartData {
     const marks = markTrace(text, { caption, cells, verdict: row.solution as Verdict }, this.#bank.words);
     const { perception, cellConsistency, scoreConsistency, verdictConsistency } = marks;
     return { perception, cellConsistency, scoreConsistency, verdictConsistency };
+  };
+
+  /** A rationale that follows from itself: marks from words and caption, scores from marks, verdict from scores. */
+  readonly isSound = (text: string, row: Row): boolean => {
+    const marks = this.inspect(text, row);
+    return marks['cellConsistency'] === 1 && marks['scoreConsistency'] === 1 && marks['verdictConsistency'] === 1;
   };
 
   #judging(set: EvaluationSet): Evaluator {

@@ -18,7 +18,10 @@ interface EvaluationLine {
 }
 
 /** SVG documents by file name. */
-export async function quickstartPlots(run: RunFolder, stages: readonly StageSummary[]): Promise<Record<string, string>> {
+export async function quickstartPlots(
+  run: RunFolder,
+  stages: readonly StageSummary[],
+): Promise<Record<string, string>> {
   await run.flush();
   const metrics: MetricLine[] = [];
   for await (const line of readJsonLines(run.file('metrics.jsonl'))) metrics.push(line as MetricLine);
@@ -48,7 +51,11 @@ export async function quickstartPlots(run: RunFolder, stages: readonly StageSumm
             bar(s.unseenArtistAccuracy, s['unseenArtistAccuracyLow'], s['unseenArtistAccuracyHigh'], x + 0.05),
           ),
         },
-        { name: 'direct answer', markers: true, points: judging.flatMap((s, x) => bar(s.directAccuracy, null, null, x)) },
+        {
+          name: 'direct answer',
+          markers: true,
+          points: judging.flatMap((s, x) => bar(s.directAccuracy, null, null, x)),
+        },
       ],
     }),
     'cold-start': linePlot({
@@ -66,7 +73,11 @@ export async function quickstartPlots(run: RunFolder, stages: readonly StageSumm
       title: 'Supervised loss (nats a token)',
       xLabel: 'step',
       yLabel: 'loss',
-      series: ['perception', 'cold-start', 'rejection/train'].map((name) => ({ name, smooth: 9, points: curve(name, 'loss') })),
+      series: ['perception', 'cold-start', 'rejection/train'].map((name) => ({
+        name,
+        smooth: 9,
+        points: curve(name, 'loss'),
+      })),
     }),
     reward: linePlot({
       title: 'GRPO: mean reward of a rollout',

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import sharp from 'sharp';
 import { packageRoot } from '../binding/load.js';
 import type { EncodedRow } from '../data/processor.js';
+import { imageMark } from '../data/rows.js';
 import type { StageResults } from '../recipes/pipeline.js';
 import type { Policy } from '../recipes/policy.js';
 import type { EvaluationResult } from '../recipes/evaluate.js';
@@ -18,7 +19,7 @@ import type { QuickstartData } from './quickstart-data.js';
 import type { QuickstartPlan } from './quickstart-run.js';
 import { type CellWords, emptyWord, type Scene } from './scene.js';
 import { parseTrace, splitBlocks } from './traces.js';
-import { taskWords } from './prompts.js';
+import { judgePrompt } from './prompts.js';
 
 export interface ReportParts {
   run: RunFolder;
@@ -72,8 +73,16 @@ export async function reportQuickstart(parts: ReportParts): Promise<QuickstartRe
   const pagePath = run.file('examples.html');
   await writeFileAtomically(pagePath, page(summary, Object.values(plots), examples));
   await writeSummary(run.file('summary.json'), summary);
-  const prompt = `${taskWords.judge} ${pair.caption.join(' ')}`;
-  const judgeArguments = ['judge', '--model', finalFolder, ...imagePaths.flatMap((path) => ['--image', path]), '--prompt', prompt];
+  // The command puts the pictures before the prompt by itself.
+  const prompt = judgePrompt(pair.caption).replaceAll(imageMark, '').trim();
+  const judgeArguments = [
+    'judge',
+    '--model',
+    finalFolder,
+    ...imagePaths.flatMap((path) => ['--image', path]),
+    '--prompt',
+    prompt,
+  ];
   return { summary, pagePath, judgeArguments };
 }
 
@@ -83,7 +92,13 @@ function stageSummary(name: string, results: StageResults, clock: ReportParts['c
   const timing = { seconds, tokensPerSecond };
   // Perception pre-training knows no verdict: only what it sees can be measured.
   if (name === 'perception') {
-    const none = { accuracy: null, accuracyLow: null, accuracyHigh: null, unseenArtistAccuracy: null, directAccuracy: null };
+    const none = {
+      accuracy: null,
+      accuracyLow: null,
+      accuracyHigh: null,
+      unseenArtistAccuracy: null,
+      directAccuracy: null,
+    };
     const { perception = null, unseenPerception = null } = test.extras;
     return { name, ...none, formatRate: null, orderConsistency: null, ...timing, perception, unseenPerception };
   }
@@ -109,7 +124,11 @@ function stageSummary(name: string, results: StageResults, clock: ReportParts['c
 }
 
 /** Each judging stage against the one before, on the same test items. */
-async function compareStages(names: readonly string[], results: StageResults, plan: QuickstartPlan): Promise<Comparison[]> {
+async function compareStages(
+  names: readonly string[],
+  results: StageResults,
+  plan: QuickstartPlan,
+): Promise<Comparison[]> {
   const comparisons: Comparison[] = [];
   const judging = names.filter((name) => name !== 'perception');
   for (const [i, to] of judging.entries()) {
@@ -118,7 +137,12 @@ async function compareStages(names: readonly string[], results: StageResults, pl
     const marksOf = (name: string): number[] => Object.values((results[`${name}-test`] as EvaluationResult).marks);
     const [before, after] = [marksOf(from), marksOf(to)];
     const { seen } = plan.test;
-    comparisons.push({ from, to, set: 'seen', ...(await pairedBootstrap(before.slice(0, seen), after.slice(0, seen))) });
+    comparisons.push({
+      from,
+      to,
+      set: 'seen',
+      ...(await pairedBootstrap(before.slice(0, seen), after.slice(0, seen))),
+    });
     if (before.length > seen) {
       comparisons.push({ from, to, set: 'unseen', ...(await pairedBootstrap(before.slice(seen), after.slice(seen))) });
     }
@@ -133,16 +157,33 @@ async function judgedExamples({ policy, data, plan, signal }: ReportParts): Prom
   const indices = Array.from({ length: 2 * half }, (_, i) => (i < half ? i : seen + i - half));
   const pairs = indices.map((index) => data.testPair(index, seen));
   const quiet = signal ?? new AbortController().signal;
-  const rows: EncodedRow[] = await policy.encode(pairs.map((pair) => judgeRow(pair, false)), quiet);
+  const rows: EncodedRow[] = await policy.encode(
+    pairs.map((pair) => judgeRow(pair, false)),
+    quiet,
+  );
   const texts = new Array<string>(pairs.length).fill('');
-  const options = { count: 1, seed: 0, temperature: 0, maxNewTokens: plan.evaluation.maxNewTokens ?? 64, signal: quiet };
+  const options = {
+    count: 1,
+    seed: 0,
+    temperature: 0,
+    maxNewTokens: plan.evaluation.maxNewTokens ?? 64,
+    signal: quiet,
+  };
   await policy.draw(rows, options, ({ item, text }) => (texts[item] = text));
   return Promise.all(pairs.map((pair, i) => exampleOf(pair, texts[i]!, data.words, i < half)));
 }
 
-async function exampleOf(pair: JudgePair, text: string, words: readonly string[], isSeen: boolean): Promise<JudgedExample> {
-  const sources = await Promise.all(pair.scenes.map(async (scene) => `data:image/png;base64,${(await png(scene)).toString('base64')}`));
-  const describe = (cells: CellWords): string => cells.map((word) => (word === emptyWord ? 'nothing' : word)).join(', ');
+async function exampleOf(
+  pair: JudgePair,
+  text: string,
+  words: readonly string[],
+  isSeen: boolean,
+): Promise<JudgedExample> {
+  const sources = await Promise.all(
+    pair.scenes.map(async (scene) => `data:image/png;base64,${(await png(scene)).toString('base64')}`),
+  );
+  const describe = (cells: CellWords): string =>
+    cells.map((word) => (word === emptyWord ? 'nothing' : word)).join(', ');
   const trace = parseTrace(text, words);
   return {
     title: `${pair.artist}${isSeen ? '' : ' (artist without rationales)'}`,
@@ -167,12 +208,24 @@ async function exampleOf(pair: JudgePair, text: string, words: readonly string[]
 }
 
 function png({ rgb, width, height }: Scene): Promise<Buffer> {
-  return sharp(rgb, { raw: { width, height, channels: 3 } }).png().toBuffer();
+  return sharp(rgb, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
 }
 
 function page(summary: RunSummary, plots: readonly string[], examples: readonly JudgedExample[]): string {
   const rate = (value: unknown): string => (typeof value === 'number' ? value.toFixed(3) : '-');
-  const columns = ['stage', 'accuracy', '95 % interval', 'unseen artist', 'direct', 'perception', 'format', 'order', 'seconds'];
+  const columns = [
+    'stage',
+    'accuracy',
+    '95 % interval',
+    'unseen artist',
+    'direct',
+    'perception',
+    'format',
+    'order',
+    'seconds',
+  ];
   const rows = summary.stages.map((stage) => [
     stage.name,
     rate(stage.accuracy),

@@ -27,6 +27,8 @@ import { type JudgeModelShape, writeJudgeFolder } from './vocabulary.js';
 export interface QuickstartPlan {
   readonly shape: JudgeModelShape;
   readonly dtype: 'fp32' | 'bf16';
+  /** Wall-clock bound of all stages; the stages' own bounds may sum to more, so that a slow one can borrow. */
+  readonly budgetSeconds: number;
   /** Test items a stage, and validation items. */
   readonly test: { readonly seen: number; readonly unseen: number };
   readonly validationItems: number;
@@ -75,14 +77,21 @@ export async function runQuickstart(options: QuickstartOptions): Promise<Quickst
   const data = new QuickstartData(bank, seed);
   const modelFolder = join(out, 'model');
   await guarded('write', modelFolder, () => writeJudgeFolder(modelFolder, bank.words, plan.shape));
-  await using engine = await createEngine({ device: 'cpu', ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  await using engine = await createEngine({
+    device: 'cpu',
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  });
   const config = JSON.parse(await readFile(join(modelFolder, 'config.json'), 'utf8')) as Record<string, unknown>;
   const model = await engine.createModel(config, { dtype: plan.dtype, seed, companions: modelFolder });
   await using policy = await Policy.open(model, modelFolder, { threads: 1 });
   await using run = await RunFolder.open(out, { kind: 'quickstart', seed, plan }, { resume });
   const clock = new Map<string, { seconds: number; tokensPerSecond: number | null }>();
   const startedMs = performance.now();
-  const job = train(policy, pipeline(stagesOf(data, plan, seed)), { run, stage: 'quickstart', ...(signal && { signal }) });
+  const job = train(policy, pipeline(stagesOf(data, plan, seed), { budgetSeconds: plan.budgetSeconds }), {
+    run,
+    stage: 'quickstart',
+    ...(signal && { signal }),
+  });
   onJob?.(job);
   for await (const event of job) {
     if (event.type === 'stage-end') clock.set(event.stage, event);
@@ -95,7 +104,19 @@ export async function runQuickstart(options: QuickstartOptions): Promise<Quickst
   return {
     stopped: false,
     finalFolder,
-    ...(await reportQuickstart({ run, policy, data, plan, seed, signal, clock, startedMs, finalFolder, results: result.value, stageNames })),
+    ...(await reportQuickstart({
+      run,
+      policy,
+      data,
+      plan,
+      seed,
+      signal,
+      clock,
+      startedMs,
+      finalFolder,
+      results: result.value,
+      stageNames,
+    })),
   };
 }
 
@@ -132,6 +153,7 @@ function stagesOf(data: QuickstartData, plan: QuickstartPlan, seed: number): Pip
       make: () =>
         rejection({
           data: data.pool(plan.rejection.items),
+          isSound: data.isSound,
           alsoTrain: (kept) => data.poolDirect(kept, plan.rejection.directEvery),
           options: { ...plan.rejection.options, seed },
         }),
@@ -141,7 +163,11 @@ function stagesOf(data: QuickstartData, plan: QuickstartPlan, seed: number): Pip
       name: 'grpo',
       make: (results) => {
         const { hard } = results['rejection'] as RejectionResult;
-        return grpo({ data: datasetPart(data.pool(plan.rejection.items), 'hard', hard), validation, options: { ...plan.grpo.options, seed } });
+        return grpo({
+          data: datasetPart(data.pool(plan.rejection.items), 'hard', hard),
+          validation,
+          options: { ...plan.grpo.options, seed },
+        });
       },
     },
     test('grpo'),
@@ -155,7 +181,8 @@ export function testResult(results: StageResults, stage: string): EvaluationResu
 
 /** A run that is there already keeps its files under another name: nothing is ever deleted. */
 async function moveAside(out: string, onNote: ((text: string) => void) | undefined): Promise<void> {
-  if (!existsSync(join(out, 'config.json'))) return guarded('make', out, async () => void (await mkdir(out, { recursive: true })));
+  if (!existsSync(join(out, 'config.json')))
+    return guarded('make', out, async () => void (await mkdir(out, { recursive: true })));
   let number = 1;
   while (existsSync(`${out}.${number}`)) number++;
   await guarded('move', out, () => rename(out, `${out}.${number}`));

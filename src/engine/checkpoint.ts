@@ -7,9 +7,14 @@ import type { NativeModel, NativeTensorKind, NativeTensorSink, NativeTensorSourc
 import { GavelError } from '../errors.js';
 import { corruptFile, readJson } from './checkpoint-files.js';
 import { copyPresent, writeFolder, writeSynced } from './folder.js';
-import { configWithDtype, isTied, type JsonObject, type ModelDtype } from './model-config.js';
-import { readCheckpointTensors, readSafetensorsHeader, writeSafetensorsHeader, type TensorPlan } from './safetensors.js';
-import { matchTensors } from './tensor-names.js';
+import { configWithDtype, type JsonObject, type ModelDtype } from './model-config.js';
+import {
+  readCheckpointTensors,
+  readSafetensorsHeader,
+  writeSafetensorsHeader,
+  type TensorPlan,
+} from './safetensors.js';
+import { checkpointShape, matchTensors } from './tensor-names.js';
 
 const weightsFile = 'model.safetensors';
 const optimizerFile = 'optimizer.safetensors';
@@ -53,14 +58,19 @@ async function saveTensors(
 ): Promise<void> {
   const plans = tensors.map(({ stored, dtype, shape }): TensorPlan => ({ name: stored, dtype, shape }));
   const header = new Uint8Array(writeSafetensorsHeader(plans, metadata));
-  await native.saveTensors(path, header, tensors.map(({ name, kind, dtype }) => ({ name, kind, dtype })));
+  await native.saveTensors(
+    path,
+    header,
+    tensors.map(({ name, kind, dtype }) => ({ name, kind, dtype })),
+  );
 }
 
-async function saveWeights(native: NativeModel, folder: string, dtype: ModelDtype): Promise<void> {
+async function saveWeights({ native, config, dtype }: CheckpointModel, folder: string): Promise<void> {
   const stored = dtype === 'bf16' ? 'BF16' : 'F32';
-  const tensors = native
-    .tensors()
-    .map(({ name, shape }): PlannedTensor => ({ name, stored: name, kind: 'value', dtype: stored, shape }));
+  const tensors = native.tensors().map((tensor): PlannedTensor => {
+    const { name } = tensor;
+    return { name, stored: name, kind: 'value', dtype: stored, shape: checkpointShape(tensor, config) };
+  });
   await saveTensors(native, join(folder, weightsFile), tensors, { format: 'pt' });
 }
 
@@ -76,19 +86,29 @@ async function saveOptimizer(native: NativeModel, folder: string, dtype: ModelDt
     .tensors()
     .filter(({ trainable }) => trainable)
     .flatMap(({ name, shape }) =>
-      stateKinds(dtype, step).map((kind): PlannedTensor => ({ name, stored: `${kind}.${name}`, kind, dtype: 'F32', shape })),
+      stateKinds(dtype, step).map((kind): PlannedTensor => ({
+        name,
+        stored: `${kind}.${name}`,
+        kind,
+        dtype: 'F32',
+        shape,
+      })),
     );
   await saveTensors(native, join(folder, optimizerFile), tensors, { step: String(step) });
 }
 
 /** Writes the folder whole or not at all. */
-export async function saveCheckpoint(model: CheckpointModel, folder: string, options: { optimizer: boolean }): Promise<void> {
+export async function saveCheckpoint(
+  model: CheckpointModel,
+  folder: string,
+  options: { optimizer: boolean },
+): Promise<void> {
   const { native, config, dtype, companions } = model;
   await writeFolder(folder, 'config.json', async (temporary) => {
     const text = `${JSON.stringify(configWithDtype(config, dtype), null, 2)}\n`;
     await writeSynced(join(temporary, 'config.json'), text);
     if (companions !== undefined) await copyPresent(companions, temporary, companionFiles);
-    await saveWeights(native, temporary, dtype);
+    await saveWeights(model, temporary);
     if (options.optimizer) await saveOptimizer(native, temporary, dtype);
   });
 }
@@ -96,7 +116,7 @@ export async function saveCheckpoint(model: CheckpointModel, folder: string, opt
 /** Loads the weights of a checkpoint folder into a model of the same config. */
 export async function loadWeights(native: NativeModel, folder: string, config: JsonObject): Promise<void> {
   const index = await readCheckpointTensors(folder);
-  await native.loadTensors(matchTensors(native.tensors(), index, folder, isTied(config)));
+  await native.loadTensors(matchTensors(native.tensors(), index, folder, config));
 }
 
 /** The tensors of optimizer.safetensors and its step; undefined when the folder has none. */
@@ -149,7 +169,7 @@ export async function loadCheckpoint(model: CheckpointModel, folder: string): Pr
     );
   }
   const index = await readCheckpointTensors(folder);
-  const sources = matchTensors(native.tensors(), index, folder, isTied(config));
+  const sources = matchTensors(native.tensors(), index, folder, config);
   const optimizer = await readOptimizer(folder);
   await native.loadTensors(sources);
   await resetOptimizer(native);

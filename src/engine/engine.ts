@@ -43,9 +43,12 @@ function demandDevice(native: NativeModule, device: string): void {
  * Errors: 'device_unavailable' with the reason when a named device cannot be had, 'binary_missing', 'unsupported',
  * 'invalid_argument'.
  */
-// eslint-disable-next-line @typescript-eslint/require-await -- errors must reject, and a device may take time to open
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
-  const { device, threads = Math.min(256, availableParallelism()) } = parseOptions(engineOptionsSchema, options, 'options');
+  const { device, threads = Math.min(256, availableParallelism()) } = parseOptions(
+    engineOptionsSchema,
+    options,
+    'options',
+  );
   const native = nativeModule();
   demandDevice(native, device);
   return new Engine(native.createEngine({ threads }), 'cpu');
@@ -94,7 +97,9 @@ export class Engine {
     const range = modelSpec(config, dtype).numbers['initializer_range'];
     const std = given ?? (typeof range === 'number' ? range : 0.02);
     const generation =
-      companions === undefined ? config : { ...config, ...(await readOptionalJson(companions, 'generation_config.json')) };
+      companions === undefined
+        ? config
+        : { ...config, ...(await readOptionalJson(companions, 'generation_config.json')) };
     return this.#build(config, generation, dtype, companions, (parts) => parts.native.initialize(seed, std));
   }
 

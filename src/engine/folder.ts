@@ -69,7 +69,11 @@ async function refuseForeign(folder: string, mark: string): Promise<'absent' | '
  * stands there is replaced when it is empty or holds `mark`. A failure leaves what was there before.
  * Errors: 'disk_full', 'permission_denied', 'io', 'invalid_argument' (a folder of something else).
  */
-export async function writeFolder(folder: string, mark: string, fill: (temporary: string) => Promise<void>): Promise<void> {
+export async function writeFolder(
+  folder: string,
+  mark: string,
+  fill: (temporary: string) => Promise<void>,
+): Promise<void> {
   const target = resolve(folder);
   const parent = dirname(target);
   const unique = randomUUID().slice(0, 8);

@@ -16,7 +16,7 @@ function flatten(object: JsonObject, prefix: string, numbers: Record<string, num
     const name = `${prefix}${key}`;
     if (typeof value === 'number') numbers[name] = value;
     else if (typeof value === 'boolean') numbers[name] = Number(value);
-    else if (Array.isArray(value) && value.every((entry) => typeof entry === 'number')) numbers[name] = value as number[];
+    else if (Array.isArray(value) && value.every((entry) => typeof entry === 'number')) numbers[name] = value;
     else if (isObject(value)) flatten(value, `${name}.`, numbers);
   }
 }

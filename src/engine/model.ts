@@ -5,7 +5,6 @@ import type {
   NativeImage,
   NativeLogprobs,
   NativeMemory,
-  NativeModel,
   NativeOptimizerResult,
   NativeSampleRequest,
   NativeStepResult,
@@ -121,7 +120,8 @@ export class Model {
     const complete = requests.map((request): NativeSampleRequest => ({ ...defaults, ...request }));
     const { native, runner } = this.#parts;
     return new SampleRun(
-      (stop, deliver) => runner.run(stop, (job) => native.sample(complete, { maxRows, bannedTokens: banned }, deliver, job)),
+      (stop, deliver) =>
+        runner.run(stop, (job) => native.sample(complete, { maxRows, bannedTokens: banned }, deliver, job)),
       { signal, onCompletions },
     );
   }

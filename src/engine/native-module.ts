@@ -9,7 +9,7 @@ let loaded: NativeModule | undefined;
 export function nativeModule(): NativeModule {
   if (loaded === undefined) {
     const found = loadNative();
-    found.setErrorClass(GavelError as unknown as Parameters<NativeModule['setErrorClass']>[0]);
+    found.setErrorClass(GavelError);
     loaded = found;
   }
   return loaded;

@@ -19,7 +19,7 @@ const dtype = z.enum(['fp32', 'bf16']);
 
 export const loadModelOptionsSchema = z
   .strictObject({
-    dtype: dtype.optional().describe("Weights and activations. Default: bf16 for a bfloat16 checkpoint, else fp32."),
+    dtype: dtype.optional().describe('Weights and activations. Default: bf16 for a bfloat16 checkpoint, else fp32.'),
   })
   .describe('How a checkpoint is loaded.');
 
@@ -27,7 +27,11 @@ export const createModelOptionsSchema = z
   .strictObject({
     dtype: dtype.default('fp32').describe('Weights and activations.'),
     seed: z.number().int().min(0).default(0).describe('Key of the random weights.'),
-    std: z.number().min(0).optional().describe("Standard deviation of matrices and embeddings. Default: the config's initializer_range, else 0.02."),
+    std: z
+      .number()
+      .min(0)
+      .optional()
+      .describe("Standard deviation of matrices and embeddings. Default: the config's initializer_range, else 0.02."),
     companions: z.string().optional().describe('Folder whose tokenizer and processor files are saved with the model.'),
   })
   .describe('How a model is made from nothing.');
@@ -41,24 +45,46 @@ const drawShape = {
   temperature: z.number().min(0).default(1).describe('Logits are divided by it; 0 is greedy.'),
   topK: z.number().int().min(0).default(0).describe('Draw among the k likeliest tokens; 0 is off.'),
   topP: z.number().gt(0).max(1).default(1).describe('Draw among the likeliest tokens of this mass; 1 is off.'),
-  minP: z.number().min(0).max(1).default(0).describe('Draw among tokens of at least this share of the likeliest; 0 is off.'),
+  minP: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe('Draw among tokens of at least this share of the likeliest; 0 is off.'),
 };
 
 export const sampleOptionsSchema = z
   .strictObject({
     ...drawShape,
-    stopTokens: tokenIdList.optional().describe("Tokens that end a completion. Default: the checkpoint's eos_token_id."),
-    bannedTokens: tokenIdList.optional().describe("Tokens never drawn. Default: the config's image and video placeholders."),
+    stopTokens: tokenIdList
+      .optional()
+      .describe("Tokens that end a completion. Default: the checkpoint's eos_token_id."),
+    bannedTokens: tokenIdList
+      .optional()
+      .describe("Tokens never drawn. Default: the config's image and video placeholders."),
     maxRows: count.default(256).describe('Completions decoded at once.'),
   })
   .describe('How completions are drawn; a request may override what concerns itself.');
 
 export const stepOptionsSchema = z
   .strictObject({
-    maxTokensPerMicroBatch: count.default(8192).describe('Packed tokens of one micro-batch; a larger group is one of its own.'),
-    activationCheckpointing: z.boolean().default(false).describe('Recompute each block in the backward pass: less memory, more time.'),
-    stepCompletions: z.number().positive().optional().describe('Completions of the whole optimizer step. Default: of this call.'),
-    stepTokens: z.number().positive().optional().describe('Trained tokens of the whole optimizer step. Default: of this call.'),
+    maxTokensPerMicroBatch: count
+      .default(8192)
+      .describe('Packed tokens of one micro-batch; a larger group is one of its own.'),
+    activationCheckpointing: z
+      .boolean()
+      .default(false)
+      .describe('Recompute each block in the backward pass: less memory, more time.'),
+    stepCompletions: z
+      .number()
+      .positive()
+      .optional()
+      .describe('Completions of the whole optimizer step. Default: of this call.'),
+    stepTokens: z
+      .number()
+      .positive()
+      .optional()
+      .describe('Trained tokens of the whole optimizer step. Default: of this call.'),
   })
   .describe('How a pack is cut and normalised.');
 
@@ -84,11 +110,22 @@ const grpoObjectiveSchema = z
     kind: z.literal('grpo'),
     weight: z.number().default(1).describe('Factor of this objective.'),
     lossType: z.enum(lossTypes).default('dapo').describe('Form and normalisation of the loss.'),
-    importanceSampling: z.enum(['token', 'sequence']).default('token').describe('Ratio by token, or of the sequence (GSPO).'),
+    importanceSampling: z
+      .enum(['token', 'sequence'])
+      .default('token')
+      .describe('Ratio by token, or of the sequence (GSPO).'),
     epsilonLow: z.number().min(0).default(0.2).describe('Ratios are clipped to 1 - epsilonLow ...'),
-    epsilonHigh: z.number().min(0).optional().describe('... and 1 + epsilonHigh. Default: epsilonLow; cispo needs its own, a raw cap.'),
+    epsilonHigh: z
+      .number()
+      .min(0)
+      .optional()
+      .describe('... and 1 + epsilonHigh. Default: epsilonLow; cispo needs its own, a raw cap.'),
     delta: z.number().min(0).default(0).describe('Upper bound of the ratio before clipping; 0 is off.'),
-    beta: z.number().min(0).default(0).describe('Weight of the KL to the reference; needs referenceLogprobs when not 0.'),
+    beta: z
+      .number()
+      .min(0)
+      .default(0)
+      .describe('Weight of the KL to the reference; needs referenceLogprobs when not 0.'),
     klBiasCorrection: z.boolean().default(true).describe('Multiply the KL by the ratio.'),
     klClamp: z.number().min(0).default(10).describe('Clamp of the log-prob difference in the KL; 0 is off.'),
     maxCompletionLength: z.number().int().min(0).default(0).describe('Longest completion: the denominator of dr_grpo.'),

@@ -7,7 +7,8 @@ function show(value: unknown): string {
   if (value === undefined) return 'undefined';
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'number' || typeof value === 'bigint') return String(value);
-  const text = JSON.stringify(value) ?? String(value);
+  if (typeof value === 'symbol') return 'a symbol';
+  const text = JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
@@ -36,7 +37,12 @@ export function parseOptions<T extends z.ZodType>(
     }
     return issue.keys.map((key) => {
       const nearest = nearestName(key, known);
-      const hint = nearest === undefined ? (known.length > 0 ? ` Known: ${known.join(', ')}.` : '') : ` Did you mean \`${nearest}\`?`;
+      const hint =
+        nearest === undefined
+          ? known.length > 0
+            ? ` Known: ${known.join(', ')}.`
+            : ''
+          : ` Did you mean \`${nearest}\`?`;
       return `Expected a known option but received \`${place}.${key}\`.${hint}`;
     });
   });

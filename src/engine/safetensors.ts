@@ -61,7 +61,8 @@ export async function readSafetensorsHeader(path: string): Promise<TensorIndex> 
     await readFully(file, path, length, 0);
     const headerBytes = length.readBigUInt64LE();
     if (headerBytes > BigInt(maxHeaderBytes)) throw corruptFile(path, `header of ${headerBytes} bytes, over 100 MB`);
-    if (Number(headerBytes) > size - 8) throw corruptFile(path, `header of ${headerBytes} bytes, past the end of the file`);
+    if (Number(headerBytes) > size - 8)
+      throw corruptFile(path, `header of ${headerBytes} bytes, past the end of the file`);
     const header = Buffer.alloc(Number(headerBytes));
     await readFully(file, path, header, 8);
     return parseSafetensorsHeader(header, path, size);
@@ -81,7 +82,9 @@ export function parseSafetensorsHeader(header: Uint8Array, path: string, fileSiz
     else tensors.set(name, checkTensor(name, value, path, dataStart));
   }
   let end = dataStart;
-  for (const [name, tensor] of [...tensors].sort((a, b) => a[1].offset - b[1].offset || a[1].sizeBytes - b[1].sizeBytes)) {
+  for (const [name, tensor] of [...tensors].sort(
+    (a, b) => a[1].offset - b[1].offset || a[1].sizeBytes - b[1].sizeBytes,
+  )) {
     if (tensor.offset < end) throw corruptFile(path, `tensor "${name}" overlaps the one before it`);
     if (tensor.offset > end) throw corruptFile(path, `${tensor.offset - end} unused bytes before tensor "${name}"`);
     end = tensor.offset + tensor.sizeBytes;
@@ -124,14 +127,17 @@ function checkTensor(name: string, value: unknown, path: string, dataStart: numb
   const { dtype, shape, data_offsets: offsets, ...rest } = value as Record<string, unknown>;
   const unknownKey = Object.keys(rest)[0];
   if (unknownKey !== undefined) throw bad(`unknown key "${unknownKey}"`);
-  if (typeof dtype !== 'string' || !Object.hasOwn(dtypeSizes, dtype)) throw bad(`unknown dtype ${JSON.stringify(dtype)}`);
+  if (typeof dtype !== 'string' || !Object.hasOwn(dtypeSizes, dtype))
+    throw bad(`unknown dtype ${JSON.stringify(dtype)}`);
   if (!Array.isArray(shape) || !shape.every(isCount)) throw bad('shape is not a list of counts');
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) throw bad('data_offsets are not two counts');
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount))
+    throw bad('data_offsets are not two counts');
   const [begin, end] = offsets as [number, number];
   if (end < begin) throw bad(`data_offsets ${begin}..${end} run backwards`);
   const numBytes = shape.reduce((product, size) => product * size, dtypeSizes[dtype as Dtype]);
   if (!Number.isSafeInteger(numBytes)) throw bad('shape is too large');
-  if (numBytes !== end - begin) throw bad(`shape [${shape.join(', ')}] of ${dtype} needs ${numBytes} bytes, not ${end - begin}`);
+  if (numBytes !== end - begin)
+    throw bad(`shape [${shape.join(', ')}] of ${dtype} needs ${numBytes} bytes, not ${end - begin}`);
   return { dtype: dtype as Dtype, shape, path, offset: dataStart + begin, sizeBytes: end - begin };
 }
 
@@ -148,13 +154,23 @@ export async function readCheckpointTensors(path: string): Promise<TensorIndex> 
   }
   if (!info.isDirectory()) return readSafetensorsHeader(path);
   const single = join(path, 'model.safetensors');
-  if (await stat(single).then(() => true, () => false)) return readSafetensorsHeader(single);
+  if (
+    await stat(single).then(
+      () => true,
+      () => false,
+    )
+  )
+    return readSafetensorsHeader(single);
   const indexName = 'model.safetensors.index.json';
   const index = await readOptionalJson(path, indexName);
   if (index === undefined) {
-    throw new GavelError('io', `Expected model.safetensors or ${indexName} in "${path}" but found neither. Name a checkpoint.`, {
-      fields: { path },
-    });
+    throw new GavelError(
+      'io',
+      `Expected model.safetensors or ${indexName} in "${path}" but found neither. Name a checkpoint.`,
+      {
+        fields: { path },
+      },
+    );
   }
   return readShards(path, join(path, indexName), index['weight_map']);
 }
@@ -166,7 +182,10 @@ async function readShards(folder: string, indexPath: string, weightMap: unknown)
   const shardOf = new Map(Object.entries(weightMap));
   for (const [name, shard] of shardOf) {
     if (typeof shard !== 'string' || !/^[^/\\]+\.safetensors$/.test(shard)) {
-      throw corruptFile(indexPath, `"${name}" names ${JSON.stringify(shard)}, not a .safetensors file beside the index`);
+      throw corruptFile(
+        indexPath,
+        `"${name}" names ${JSON.stringify(shard)}, not a .safetensors file beside the index`,
+      );
     }
   }
   const tensors = new Map<string, TensorEntry>();
@@ -175,7 +194,8 @@ async function readShards(folder: string, indexPath: string, weightMap: unknown)
     const found = await readSafetensorsHeader(join(folder, shard));
     metadata = { ...metadata, ...found.metadata };
     for (const [name, entry] of found.tensors) {
-      if (shardOf.get(name) !== shard) throw corruptFile(indexPath, `tensor "${name}" lies in ${shard}, the index says otherwise`);
+      if (shardOf.get(name) !== shard)
+        throw corruptFile(indexPath, `tensor "${name}" lies in ${shard}, the index says otherwise`);
       tensors.set(name, entry);
     }
   }
@@ -214,7 +234,10 @@ export function writeSafetensorsHeader(
     entries.push([name, { dtype, shape, data_offsets: [begin, end] }]);
   }
   if (new Set(entries.map(([name]) => name)).size !== entries.length) {
-    throw new GavelError('invalid_argument', 'Expected distinct tensor names but received one twice. Rename one of them.');
+    throw new GavelError(
+      'invalid_argument',
+      'Expected distinct tensor names but received one twice. Rename one of them.',
+    );
   }
   const text = `{${entries.map(([name, entry]) => `${JSON.stringify(name)}:${JSON.stringify(entry)}`).join(',')}}`;
   const numBytes = Buffer.byteLength(text);
@@ -254,16 +277,21 @@ export async function readTensor(entry: TensorEntry): Promise<TensorData> {
       return new Float32Array(wide.buffer);
     }
     default:
-      throw new GavelError('unsupported', `Expected F32, F64, BF16, I64, I32, U8 or BOOL but received ${entry.dtype}. Convert it.`, {
-        fields: { dtype: entry.dtype, path: entry.path },
-      });
+      throw new GavelError(
+        'unsupported',
+        `Expected F32, F64, BF16, I64, I32, U8 or BOOL but received ${entry.dtype}. Convert it.`,
+        {
+          fields: { dtype: entry.dtype, path: entry.path },
+        },
+      );
   }
 }
 
 async function readFully(file: FileHandle, path: string, into: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < into.length; ) {
+  for (let done = 0; done < into.length;) {
     const { bytesRead } = await file.read(into, done, into.length - done, position + done);
-    if (bytesRead === 0) throw corruptFile(path, `ends at byte ${position + done}, before byte ${position + into.length}`);
+    if (bytesRead === 0)
+      throw corruptFile(path, `ends at byte ${position + done}, before byte ${position + into.length}`);
     done += bytesRead;
   }
 }

@@ -23,7 +23,10 @@ export class SampleRun implements Promise<SampleStats>, AsyncIterable<Completion
    */
   constructor(
     start: (signal: AbortSignal, deliver: (completions: Completion[]) => void) => Promise<SampleStats>,
-    options: { signal?: AbortSignal | undefined; onCompletions?: ((completions: readonly Completion[]) => void) | undefined },
+    options: {
+      signal?: AbortSignal | undefined;
+      onCompletions?: ((completions: readonly Completion[]) => void) | undefined;
+    },
   ) {
     const { signal, onCompletions } = options;
     this.#stop = new AbortController();

@@ -4,6 +4,7 @@
  */
 import type { NativeTensorInfo, NativeTensorSource } from '../binding/contract.js';
 import { GavelError } from '../errors.js';
+import { isTied, modelSpec, type JsonObject } from './model-config.js';
 import type { TensorEntry, TensorIndex } from './safetensors.js';
 
 const renames: readonly (readonly [RegExp, string])[] = [
@@ -19,6 +20,24 @@ export function canonicalName(name: string): string {
   return name;
 }
 
+/**
+ * A tensor's shape in a checkpoint. The engine sees a convolution over patches as the matrix it is; files keep the kernel's
+ * [H, channels, temporal, patch, patch].
+ */
+export function checkpointShape({ name, shape }: NativeTensorInfo, config: JsonObject): readonly number[] {
+  if (canonicalName(name) !== 'visual.patch_embed.proj.weight' || shape.length !== 2) return shape;
+  const { numbers } = modelSpec(config, 'fp32');
+  const read = (key: string, otherwise: number): number => {
+    const value = numbers[`vision_config.${key}`];
+    return typeof value === 'number' ? value : otherwise;
+  };
+  const patch = read('patch_size', 14);
+  const channels = read('in_channels', read('in_chans', 3));
+  const kernel = [channels, read('temporal_patch_size', 2), patch, patch];
+  const columns = kernel.reduce((product, size) => product * size, 1);
+  return columns === shape[1] ? [shape[0]!, ...kernel] : shape;
+}
+
 /** Tables that old checkpoints carry and every implementation computes. */
 const isBuffer = (name: string): boolean => name.endsWith('rotary_emb.inv_freq');
 
@@ -26,9 +45,13 @@ const listed = (names: readonly string[]): string =>
   names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
 
 function corrupt(folder: string, what: string, names: readonly string[], todo: string): GavelError {
-  return new GavelError('corrupt_checkpoint', `Expected the tensors of its config in "${folder}" but ${what}: ${listed(names)}. ${todo}`, {
-    fields: { folder, tensors: names.join(', ') },
-  });
+  return new GavelError(
+    'corrupt_checkpoint',
+    `Expected the tensors of its config in "${folder}" but ${what}: ${listed(names)}. ${todo}`,
+    {
+      fields: { folder, tensors: names.join(', ') },
+    },
+  );
 }
 
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
@@ -37,9 +60,13 @@ const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
 function sourceOf(name: string, entry: TensorEntry): NativeTensorSource {
   const { dtype, path, offset, sizeBytes } = entry;
   if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16') {
-    throw new GavelError('unsupported', `Expected F32, BF16 or F16 for tensor "${name}" but received ${dtype}. Convert the checkpoint.`, {
-      fields: { name, dtype, path },
-    });
+    throw new GavelError(
+      'unsupported',
+      `Expected F32, BF16 or F16 for tensor "${name}" but received ${dtype}. Convert the checkpoint.`,
+      {
+        fields: { name, dtype, path },
+      },
+    );
   }
   return { name, kind: 'value', path, offset, sizeBytes, dtype };
 }
@@ -52,13 +79,16 @@ export function matchTensors(
   tensors: readonly NativeTensorInfo[],
   index: TensorIndex,
   folder: string,
-  tied: boolean,
+  config: JsonObject,
 ): NativeTensorSource[] {
+  const tied = isTied(config);
   const found = new Map([...index.tensors].map(([name, entry]) => [canonicalName(name), { name, entry }]));
   const missing: string[] = [];
   const misshaped: string[] = [];
   const sources: NativeTensorSource[] = [];
-  for (const { name, shape } of tensors) {
+  for (const tensor of tensors) {
+    const { name } = tensor;
+    const shape = checkpointShape(tensor, config);
     const key = canonicalName(name);
     const match = found.get(key);
     found.delete(key);
@@ -67,8 +97,10 @@ export function matchTensors(
       misshaped.push(`${match.name} is [${match.entry.shape.join(', ')}], not [${shape.join(', ')}]`);
     } else sources.push(sourceOf(name, match.entry));
   }
-  if (missing.length > 0) throw corrupt(folder, 'these are missing', missing, 'Fetch the checkpoint again, with all its files.');
-  if (misshaped.length > 0) throw corrupt(folder, 'these have another shape', misshaped, 'Its config.json belongs to another model.');
+  if (missing.length > 0)
+    throw corrupt(folder, 'these are missing', missing, 'Fetch the checkpoint again, with all its files.');
+  if (misshaped.length > 0)
+    throw corrupt(folder, 'these have another shape', misshaped, 'Its config.json belongs to another model.');
   const rest = [...found.keys()].filter((key) => !isBuffer(key) && !(tied && key === 'lm_head.weight'));
   if (rest.length > 0) throw corrupt(folder, 'these are unexpected', rest, 'Its config.json belongs to another model.');
   return sources.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : a.offset - b.offset));

@@ -23,7 +23,10 @@ export function wilsonInterval(successes: number, count: number, z = z95): Inter
   const half = z * Math.sqrt((rate * (1 - rate) + z2 / (4 * count)) / count);
   const scale = 1 + z2 / count;
   // Rounding must not push a bound past the rate itself when every or no item succeeded.
-  return { low: Math.min(rate, Math.max(0, (centre - half) / scale)), high: Math.max(rate, Math.min(1, (centre + half) / scale)) };
+  return {
+    low: Math.min(rate, Math.max(0, (centre - half) / scale)),
+    high: Math.max(rate, Math.min(1, (centre + half) / scale)),
+  };
 }
 
 export interface BootstrapResult {

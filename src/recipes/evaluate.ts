@@ -28,10 +28,15 @@ export interface EvaluationSet {
 export const evaluateOptionsSchema = z
   .strictObject({
     temperature: z.number().min(0).default(0).describe('0 is greedy.'),
-    samples: z.number().int().min(1).default(1).describe('Completions of each prompt; more than 1 needs a temperature.'),
+    samples: z
+      .number()
+      .int()
+      .min(1)
+      .default(1)
+      .describe('Completions of each prompt; more than 1 needs a temperature.'),
     seed: z.number().int().min(0).default(0).describe('Key of the sampling.'),
     maxNewTokens: z.number().int().min(1).default(2048).describe('Longest completion, in tokens.'),
-    chunkItems: z.number().int().min(1).default(128).describe('Items sampled at once.'),
+    chunkItems: z.number().int().min(1).default(32).describe('Items sampled at once.'),
   })
   .describe('How a judge is evaluated.');
 
@@ -76,8 +81,13 @@ export interface Evaluator {
 
 type Role = 'row' | 'swapped' | 'direct';
 
-/** Runs an evaluation inside a recipe, telling its progress; emits 'evaluation-end'. */
-export async function evaluateNow(context: RecipeContext, evaluator: Evaluator, step = 0): Promise<EvaluationResult> {
+/** Runs an evaluation inside a recipe, telling its progress; emits 'evaluation-end'. `onChunk` runs after each chunk. */
+export async function evaluateNow(
+  context: RecipeContext,
+  evaluator: Evaluator,
+  step = 0,
+  onChunk?: () => Promise<void>,
+): Promise<EvaluationResult> {
   const { set, judge = defaultJudge, inspect } = evaluator;
   const options = evaluateOptionsSchema.parse(evaluator.options ?? {});
   const startedMs = performance.now();
@@ -93,7 +103,10 @@ export async function evaluateNow(context: RecipeContext, evaluator: Evaluator, 
       if (direct !== undefined) asked.push({ row: direct, role: 'direct', item: index, unseen });
       tally.addItem(index, row.id, unseen);
     }
-    const rows = await context.policy.encode(asked.map(({ row }) => row), context.signal);
+    const rows = await context.policy.encode(
+      asked.map(({ row }) => row),
+      context.signal,
+    );
     const { samples, seed, temperature, maxNewTokens } = options;
     const stats = await context.policy.draw(
       rows,
@@ -125,6 +138,7 @@ export async function evaluateNow(context: RecipeContext, evaluator: Evaluator, 
       tokensPerSecond: tally.tokens / seconds,
       secondsLeft: (seconds / stop) * (set.size - stop),
     });
+    await onChunk?.();
     await pace.breathe();
   }
   const result = tally.result(set.name, (performance.now() - startedMs) / 1000);
@@ -137,7 +151,7 @@ export function evaluate(evaluator: Evaluator): Recipe<EvaluationResult> {
   return {
     kind: 'evaluate',
     config: { set: evaluator.set.name, ...evaluateOptionsSchema.parse(evaluator.options ?? {}) },
-    run: (context) => evaluateNow(context, evaluator),
+    run: (context) => evaluateNow(context, evaluator, 0, () => context.leaveIfStopped(0, () => null)),
   };
 }
 

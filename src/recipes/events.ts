@@ -81,11 +81,4 @@ export interface RunEnd {
 }
 
 export type TrainEvent =
-  | StageStart
-  | StepEnd
-  | SamplingProgress
-  | EvaluationEnd
-  | CheckpointSaved
-  | NoteTaken
-  | StageEnd
-  | RunEnd;
+  StageStart | StepEnd | SamplingProgress | EvaluationEnd | CheckpointSaved | NoteTaken | StageEnd | RunEnd;

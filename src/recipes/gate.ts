@@ -14,11 +14,18 @@ export const gateSchema = z
   .describe('Condition to start reinforcement learning.');
 
 /** Throws 'gate_refused' unless the 95 % Wilson bound of `correct` out of `count` lies above chance. */
-export function passGate(correct: number, count: number, { chance, enabled = true }: z.input<typeof gateSchema> & { chance: number }): void {
+export function passGate(
+  correct: number,
+  count: number,
+  { chance, enabled = true }: z.input<typeof gateSchema> & { chance: number },
+): void {
   if (!enabled) return;
   const { low, high } = wilsonInterval(correct, count);
   if (count > 0 && low > chance) return;
-  const rate = count === 0 ? 'no item' : `${(correct / count).toFixed(3)} (95 % interval ${low.toFixed(3)} to ${high.toFixed(3)}, ${count} items)`;
+  const rate =
+    count === 0
+      ? 'no item'
+      : `${(correct / count).toFixed(3)} (95 % interval ${low.toFixed(3)} to ${high.toFixed(3)}, ${count} items)`;
   throw new GavelError(
     'gate_refused',
     `Expected validation accuracy above chance (${chance}) by its confidence bound but received ${rate}. ` +

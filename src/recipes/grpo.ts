@@ -39,13 +39,20 @@ export const grpoOptionsSchema = z
     schedule: scheduleSchema.prefault({ kind: 'constant' }),
     optimizer: optimizerSchema.prefault({}),
     microBatch: microBatchSchema.prefault({}),
-    temperature: z.number().positive().default(1).describe('Sampling temperature; logits are divided by it everywhere.'),
+    temperature: z
+      .number()
+      .positive()
+      .default(1)
+      .describe('Sampling temperature; logits are divided by it everywhere.'),
     topK: z.number().int().min(1).optional().describe('Draw among the k likeliest tokens.'),
     topP: z.number().gt(0).max(1).optional().describe('Draw among the likeliest tokens of this mass.'),
     minP: z.number().min(0).max(1).optional().describe('Draw among tokens of at least this share of the likeliest.'),
     maxCompletionLength: z.number().int().min(1).default(2048).describe('Longest completion, in tokens.'),
     lossType: z.enum(['grpo', 'bnpo', 'dr_grpo', 'dapo']).default('grpo').describe('Normalisation of the loss.'),
-    importanceSampling: z.enum(['token', 'sequence']).default('token').describe('Ratio by token, or of the sequence (GSPO).'),
+    importanceSampling: z
+      .enum(['token', 'sequence'])
+      .default('token')
+      .describe('Ratio by token, or of the sequence (GSPO).'),
     epsilon: z.number().positive().default(0.2).describe('Ratios are clipped to 1 - epsilon ...'),
     epsilonHigh: z.number().positive().optional().describe('... and 1 + epsilonHigh. Default: epsilon.'),
     delta: z.number().min(0).default(0).describe('Upper bound of the ratio before clipping; 0 is off.'),
@@ -56,7 +63,9 @@ export const grpoOptionsSchema = z
     dropZeroVarianceGroups: z
       .boolean()
       .optional()
-      .describe('Leave out groups with equal rewards; they still count in denominators. Default: only where beta is 0, since they carry KL.'),
+      .describe(
+        'Leave out groups with equal rewards; they still count in denominators. Default: only where beta is 0, since they carry KL.',
+      ),
     gate: gateSchema.prefault({}),
     evaluateEvery: z.number().int().min(1).optional().describe('Rollouts between validations.'),
     checkpointEvery: z.number().int().min(1).default(20).describe('Rollouts between checkpoints.'),
@@ -86,7 +95,6 @@ export interface GrpoResult {
 interface Progress {
   step: number;
   totalSteps: number;
-  settled: boolean;
   cursor?: Cursor;
   reward: number | null;
   before: Omit<EvaluationResult, 'marks'>;
@@ -118,10 +126,19 @@ async function runGrpo(context: RecipeContext, parts: GrpoParts, options: Resolv
 async function begin(context: RecipeContext, parts: GrpoParts, options: ResolvedOptions): Promise<Progress> {
   const { marks, ...before } = await evaluateNow(context, parts.validation);
   const judged = Object.values(marks);
-  passGate(judged.reduce((sum, mark) => sum + mark, 0), judged.length, options.gate);
+  passGate(
+    judged.reduce((sum, mark) => sum + mark, 0),
+    judged.length,
+    options.gate,
+  );
   await context.policy.model.resetOptimizer();
   const totalSteps = options.steps ?? Math.ceil((options.epochs * parts.data.size) / options.promptsPerStep);
-  const progress: Progress = { step: 0, totalSteps, settled: options.budgetSeconds === undefined, reward: null, before };
+  const progress: Progress = {
+    step: 0,
+    totalSteps,
+    reward: null,
+    before,
+  };
   await context.checkpoint(0, progress, { pin: true });
   return progress;
 }
@@ -135,7 +152,7 @@ async function trainUntilDone(
 ): Promise<void> {
   const { signal } = context;
   const reporter = new StepReporter(context);
-  const clock = new StepClock(progress.totalSteps, { settled: progress.settled });
+  const clock = new StepClock(progress.totalSteps, options.evaluateEvery);
   if (progress.step >= clock.totalSteps) return;
   const source = encodedBatches(context.policy, parts.data, {
     batchSize: Math.min(options.promptsPerStep, parts.data.size),
@@ -154,10 +171,11 @@ async function trainUntilDone(
     if (step % options.checkpointEvery === 0) await context.checkpoint(step, progress);
     await context.leaveIfStopped(step, () => progress);
     if (clock.record((performance.now() - startedMs) / 1000, step, context.secondsLeft)) {
-      context.note(`The plan was shortened to ${clock.totalSteps} steps to fit its time budget.`, { steps: clock.totalSteps });
+      context.note(`The plan was shortened to ${clock.totalSteps} steps to fit its time budget.`, {
+        steps: clock.totalSteps,
+      });
     }
     progress.totalSteps = clock.totalSteps;
-    progress.settled = clock.settled;
     if (step >= clock.totalSteps || context.secondsLeft < clock.stepSeconds) break;
   }
 }

@@ -59,7 +59,9 @@ export class TrainJob<R> implements AsyncIterable<TrainEvent> {
     await Promise.resolve();
     const startedMs = performance.now();
     const emit = (event: TrainEvent): void => {
-      run?.logEvent(event.type === 'evaluation-end' ? { ...event, result: { ...event.result, marks: undefined } } : event);
+      run?.logEvent(
+        event.type === 'evaluation-end' ? { ...event, result: { ...event.result, marks: undefined } } : event,
+      );
       this.#events.push(event);
     };
     try {
@@ -77,11 +79,17 @@ export class TrainJob<R> implements AsyncIterable<TrainEvent> {
         if (!(error instanceof StopRequested)) throw error;
         stopped = true;
       }
-      emit({ type: 'run-end', reason: stopped ? 'stopped' : 'finished', seconds: (performance.now() - startedMs) / 1000 });
+      emit({
+        type: 'run-end',
+        reason: stopped ? 'stopped' : 'finished',
+        seconds: (performance.now() - startedMs) / 1000,
+      });
       await run?.flush();
       this.#events.end();
       const checkpoint = context.lastCheckpoint ?? null;
-      return stopped ? { stopped: true, value: undefined, checkpoint } : { stopped: false, value: value as R, checkpoint };
+      return stopped
+        ? { stopped: true, value: undefined, checkpoint }
+        : { stopped: false, value: value as R, checkpoint };
     } catch (error) {
       const failure = signal.aborted ? (signal.reason as unknown) : error;
       await run?.flush().catch(() => undefined);

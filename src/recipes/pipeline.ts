@@ -17,13 +17,20 @@ export interface PipelineStage {
 }
 
 /** Runs `stages` in order. The result holds each stage's result by name. Errors: 'invalid_config' for two equal names. */
-export function pipeline(stages: readonly PipelineStage[], options: { budgetSeconds?: number } = {}): Recipe<StageResults> {
+export function pipeline(
+  stages: readonly PipelineStage[],
+  options: { budgetSeconds?: number } = {},
+): Recipe<StageResults> {
   const names = stages.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined) throw expected('invalid_config', 'stages', 'distinct names', twice, 'Rename one of the stages.');
+  if (twice !== undefined)
+    throw expected('invalid_config', 'stages', 'distinct names', twice, 'Rename one of the stages.');
   return {
     kind: 'pipeline',
-    config: { stages: stages.map(({ name, budgetSeconds }) => ({ name, budgetSeconds: budgetSeconds ?? null })), ...options },
+    config: {
+      stages: stages.map(({ name, budgetSeconds }) => ({ name, budgetSeconds: budgetSeconds ?? null })),
+      ...options,
+    },
     budgetSeconds: options.budgetSeconds,
     run: (context) => runStages(context, stages),
   };

@@ -40,11 +40,16 @@ export class Policy implements AsyncDisposable {
   readonly model: Model;
   readonly #data: DataThreads;
   readonly #tokenizer: Tokenizer;
+  /** The model's own, and ids that the embedding is padded with: they have no text. */
+  readonly #bannedTokens: number[];
 
   private constructor(model: Model, data: DataThreads, tokenizer: Tokenizer) {
     this.model = model;
     this.#data = data;
     this.#tokenizer = tokenizer;
+    const rows = vocabularyRows(model.config);
+    const padding = Array.from({ length: Math.max(0, rows - tokenizer.vocabSize) }, (_, i) => tokenizer.vocabSize + i);
+    this.#bannedTokens = [...model.bannedTokens, ...padding];
   }
 
   /**
@@ -91,6 +96,7 @@ export class Policy implements AsyncDisposable {
     }));
     return this.model.sample(requests, {
       signal,
+      bannedTokens: this.#bannedTokens,
       onCompletions: (completions) => {
         for (const { request, sample, tokens, logprobs, finishReason } of completions) {
           onCompletion({ item: request, sample, tokens, logprobs, finishReason, text: this.decode(tokens) });
@@ -113,6 +119,12 @@ export class Policy implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#data.dispose();
   }
+}
+
+/** Rows of the embedding. */
+function vocabularyRows(config: Readonly<Record<string, unknown>>): number {
+  const text = (config['text_config'] as Record<string, unknown> | undefined) ?? config;
+  return Number(text['vocab_size'] ?? config['vocab_size'] ?? 0);
 }
 
 /** A supervised row as a group with one completion. */

@@ -6,7 +6,8 @@
 import { z } from 'zod';
 import { datasetFromRows, type Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
-import { expected, GavelError } from '../errors.js';
+import type { GavelError } from '../errors.js';
+import { expected } from '../errors.js';
 import { SamplePool, type MarkedSample } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
 import type { Evaluator } from './evaluate.js';
@@ -27,7 +28,11 @@ export const rejectionOptionsSchema = z
     maxNewTokens: z.number().int().min(1).default(2048).describe('Longest completion, in tokens.'),
     chunkItems: z.number().int().min(1).default(128).describe('Items sampled at once; each chunk is kept when killed.'),
     seed: z.number().int().min(0).default(0).describe('Key of sampling and of the choice among correct samples.'),
-    samplingBudgetSeconds: z.number().positive().optional().describe('Sampling stops after this; items not reached are left out.'),
+    samplingBudgetSeconds: z
+      .number()
+      .positive()
+      .optional()
+      .describe('Sampling stops after this; items not reached are left out.'),
     sft: sftOptionsSchema.prefault({}),
     budgetSeconds: z.number().positive().optional().describe('Wall-clock bound of the stage.'),
   })
@@ -39,6 +44,8 @@ type ResolvedOptions = z.output<typeof rejectionOptionsSchema>;
 export interface RejectionParts {
   data: Dataset;
   judge?: Judge;
+  /** Which correct samples are sound enough to train on, such as those that do not contradict themselves. Default: all. */
+  isSound?: (completion: string, row: Row) => boolean;
   /** Validation while training on the kept samples. */
   validation?: Evaluator;
   /** Rows trained beside the kept ones, such as direct answers. `kept` are the data set indices that gave a sample. */
@@ -117,7 +124,16 @@ async function samplePool(
     for (const [offset, row] of rows.entries()) {
       const correct = pool.entries(weights, row.id).map((entry) => entry.correct);
       right += correct.filter(Boolean).length;
-      items.push({ index: start + offset, id: row.id, correct });
+      const { isSound } = parts;
+      const sound =
+        isSound === undefined
+          ? undefined
+          : await Promise.all(
+              pool
+                .entries(weights, row.id)
+                .map(async (entry) => entry.correct && isSound((await pool.read(entry)).text, row)),
+            );
+      items.push({ index: start + offset, id: row.id, correct, ...(sound && { sound }) });
       await pace.breathe();
     }
     const seconds = (performance.now() - startedMs) / 1000;
@@ -202,7 +218,11 @@ async function trainOnKept(
   }
   const also = (await parts.alsoTrain?.(kept.map(({ index }) => index))) ?? [];
   const data = datasetFromRows(`${parts.data.name} kept`, [...rows, ...also]);
-  const recipe = sft({ data, options: options.sft, ...(parts.validation === undefined ? {} : { validation: parts.validation }) });
+  const recipe = sft({
+    data,
+    options: options.sft,
+    ...(parts.validation === undefined ? {} : { validation: parts.validation }),
+  });
   return context.runStage(`${context.stage}/train`, recipe);
 }
 

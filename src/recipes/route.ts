@@ -10,6 +10,8 @@ export interface RoutedItem {
   id: string;
   /** Verdict of each sample, by sample index. */
   correct: readonly boolean[];
+  /** Whether a correct sample may be trained on; default: every one may. */
+  sound?: readonly boolean[];
 }
 
 export interface Routing {
@@ -28,12 +30,13 @@ export function routeSamples(items: readonly RoutedItem[], seed: number): Routin
   const routing: Routing = { kept: [], hard: [], allWrong: 0, allRight: 0, accuracy: 0, passAtK: 0 };
   let right = 0;
   let total = 0;
-  for (const { index, id, correct } of items) {
+  for (const { index, id, correct, sound } of items) {
     const samples = correct.flatMap((isCorrect, sample) => (isCorrect ? [sample] : []));
     right += samples.length;
     total += correct.length;
-    if (samples.length > 0) routing.kept.push({ index, sample: samples[seededWord(seed, nameKey(id)) % samples.length]! });
-    else routing.allWrong++;
+    const kept = sound === undefined ? samples : samples.filter((sample) => sound[sample]);
+    if (kept.length > 0) routing.kept.push({ index, sample: kept[seededWord(seed, nameKey(id)) % kept.length]! });
+    if (samples.length === 0) routing.allWrong++;
     if (samples.length < correct.length) routing.hard.push(index);
     else routing.allRight++;
   }

@@ -24,8 +24,16 @@ export const modelSchema = z
   .strictObject({
     path: z.string().min(1).describe('Hugging Face folder: config.json, tokenizer.json, model.safetensors.'),
     dtype: z.enum(['fp32', 'bf16']).default('fp32').describe('Type of weights and activations.'),
-    trainable: z.enum(['all', 'language']).default('language').describe('language freezes the vision tower and projector.'),
-    initializeSeed: z.number().int().min(0).optional().describe('Start from seeded random weights; no weights are read.'),
+    trainable: z
+      .enum(['all', 'language'])
+      .default('language')
+      .describe('language freezes the vision tower and projector.'),
+    initializeSeed: z
+      .number()
+      .int()
+      .min(0)
+      .optional()
+      .describe('Start from seeded random weights; no weights are read.'),
   })
   .describe('What is trained.');
 

@@ -17,14 +17,22 @@ export const scheduleSchema = z
     warmupRatio: z.number().min(0).max(1).default(0.03).describe('Warm-up as a share of all steps, rounded up.'),
     minRatio: z.number().min(0).max(1).default(0).describe('Factor at the end of cosine, polynomial and wsd.'),
     power: z.number().positive().default(1).describe('Exponent of polynomial decay.'),
-    decaySteps: z.number().int().min(1).optional().describe('Steps of the decay of wsd. Default: a fifth of all steps.'),
+    decaySteps: z
+      .number()
+      .int()
+      .min(1)
+      .optional()
+      .describe('Steps of the decay of wsd. Default: a fifth of all steps.'),
   })
   .describe('Learning-rate schedule.');
 
 export type ScheduleOptions = z.infer<typeof scheduleSchema>;
 
 /** Steps of warm-up out of `totalSteps`. */
-export function warmupStepsOf(options: Pick<ScheduleOptions, 'warmupSteps' | 'warmupRatio'>, totalSteps: number): number {
+export function warmupStepsOf(
+  options: Pick<ScheduleOptions, 'warmupSteps' | 'warmupRatio'>,
+  totalSteps: number,
+): number {
   return options.warmupSteps ?? Math.ceil(options.warmupRatio * totalSteps);
 }
 

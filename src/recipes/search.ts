@@ -10,7 +10,12 @@ export const searchSchema = z
   .strictObject({
     chance: z.number().min(0).lt(1).default(0.5).describe('Accuracy of guessing.'),
     enough: z.number().gt(0).max(1).default(0.7).describe('Stop at the first evaluation at or above this accuracy.'),
-    saturated: z.number().gt(0).max(1).default(0.85).describe('Above this, nothing is left for the next stages to win.'),
+    saturated: z
+      .number()
+      .gt(0)
+      .max(1)
+      .default(0.85)
+      .describe('Above this, nothing is left for the next stages to win.'),
     finestEvery: z.number().int().positive().default(5).describe('Steps between evaluations are never fewer.'),
   })
   .describe('Search of the point where accuracy has left chance but is not saturated.');

@@ -33,7 +33,12 @@ export const sftOptionsSchema = z
     seed: z.number().int().min(0).default(0).describe('Key of the order of the rows.'),
     evaluateEvery: z.number().int().min(1).optional().describe('Steps between validations, each with a checkpoint.'),
     evaluateFrom: z.number().int().min(0).default(0).describe('No validation before this step.'),
-    checkpointEvery: z.number().int().min(1).default(200).describe('Steps between checkpoints where none is evaluated.'),
+    checkpointEvery: z
+      .number()
+      .int()
+      .min(1)
+      .default(200)
+      .describe('Steps between checkpoints where none is evaluated.'),
     search: searchSchema.optional().describe('Stop where accuracy has left chance but is not saturated.'),
     budgetSeconds: z.number().positive().optional().describe('Wall-clock bound; the plan is shortened to fit it.'),
   })
@@ -65,7 +70,6 @@ interface Point extends SearchPoint {
 interface Progress {
   step: number;
   totalSteps: number;
-  settled: boolean;
   /** Validations are `every` steps apart, from step `from` on. */
   every: number | undefined;
   from: number;
@@ -100,7 +104,14 @@ async function runSft(context: RecipeContext, parts: SftParts, options: Resolved
   let progress = context.progress<Progress>();
   if (progress === undefined) {
     await context.policy.model.resetOptimizer();
-    progress = { step: 0, totalSteps: planned, settled: false, every: options.evaluateEvery, from: options.evaluateFrom, points: [], loss: null };
+    progress = {
+      step: 0,
+      totalSteps: planned,
+      every: options.evaluateEvery,
+      from: options.evaluateFrom,
+      points: [],
+      loss: null,
+    };
     // A search may have to come back to the very start.
     if (options.search !== undefined) await context.checkpoint(0, progress, { pin: true });
   }
@@ -122,10 +133,7 @@ async function trainUntilDone(
 ): Promise<boolean> {
   const { signal } = context;
   const reporter = new StepReporter(context);
-  const clock = new StepClock(progress.totalSteps, {
-    settled: progress.settled || options.budgetSeconds === undefined,
-    ...(progress.every === undefined ? {} : { period: progress.every }),
-  });
+  const clock = new StepClock(progress.totalSteps, progress.every);
   const { batchSize, seed } = options;
   const source = encodedBatches(context.policy, parts.data, {
     batchSize,
@@ -144,10 +152,11 @@ async function trainUntilDone(
     } else if (progress.step % options.checkpointEvery === 0) await context.checkpoint(progress.step, progress);
     await context.leaveIfStopped(progress.step, () => progress);
     if (clock.record((performance.now() - startedMs) / 1000, progress.step, context.secondsLeft)) {
-      context.note(`The plan was shortened to ${clock.totalSteps} steps to fit its time budget.`, { steps: clock.totalSteps });
+      context.note(`The plan was shortened to ${clock.totalSteps} steps to fit its time budget.`, {
+        steps: clock.totalSteps,
+      });
     }
     progress.totalSteps = clock.totalSteps;
-    progress.settled = clock.settled;
     if (progress.step >= clock.totalSteps || context.secondsLeft < clock.stepSeconds) break;
   }
   return false;
@@ -176,19 +185,36 @@ async function trainStep(
     );
   }
   const groups = batch.encoded.map(supervisedGroup);
-  const stepTokens = groups.reduce((sum, group) => sum + group.promptTokens.length + group.completions[0]!.tokens.length, 0);
+  const stepTokens = groups.reduce(
+    (sum, group) => sum + group.promptTokens.length + group.completions[0]!.tokens.length,
+    0,
+  );
   const learningRate = options.learningRate * scheduleFactor(options.schedule, progress.step, clock.totalSteps);
-  const result = await model.forwardBackward(groups, [{ kind: 'nll', weight: 1, normalization: options.normalization }], {
-    maxTokensPerMicroBatch: microBatchTokens(options.microBatch, stepTokens),
-    activationCheckpointing: options.microBatch.activationCheckpointing,
-    signal: context.signal,
-  });
+  const result = await model.forwardBackward(
+    groups,
+    [{ kind: 'nll', weight: 1, normalization: options.normalization }],
+    {
+      maxTokensPerMicroBatch: microBatchTokens(options.microBatch, stepTokens),
+      activationCheckpointing: options.microBatch.activationCheckpointing,
+      signal: context.signal,
+    },
+  );
   const update = await model.optimizerStep(optimizerOptions(options.optimizer, learningRate));
   progress.step++;
   progress.cursor = batch.cursor;
   progress.loss = result.loss;
   const { loss, packedTokens: tokens, metrics } = result;
-  await reporter.report({ step: progress.step, clock, startedMs, loss, reward: null, learningRate, update, tokens, metrics });
+  await reporter.report({
+    step: progress.step,
+    clock,
+    startedMs,
+    loss,
+    reward: null,
+    learningRate,
+    update,
+    tokens,
+    metrics,
+  });
 }
 
 /** Validates, checkpoints, and lets the search decide. */
@@ -212,9 +238,11 @@ async function evaluatePoint(
   if (options.search === undefined) return 'continue';
   const decision = decideSearch(progress.points, progress.every!, options.search);
   if (decision.action === 'continue') return 'continue';
-  const accuracyAt = (at: number): number | null => progress.points.find((point) => point.step === at)?.accuracy ?? null;
+  const accuracyAt = (at: number): number | null =>
+    progress.points.find((point) => point.step === at)?.accuracy ?? null;
   if (decision.action === 'accept') {
-    const message = decision.reason === 'found' ? 'The search took' : 'Accuracy jumped over the whole band; the search took';
+    const message =
+      decision.reason === 'found' ? 'The search took' : 'Accuracy jumped over the whole band; the search took';
     context.note(`${message} step ${decision.step}.`, { step: decision.step, accuracy: accuracyAt(decision.step) });
     await goBack(context, progress, decision.step);
     progress.accepted = true;
@@ -242,7 +270,12 @@ async function goBack(context: RecipeContext, progress: Progress, step: number):
 }
 
 /** At the end of steps or time: the last validation, and the best point when a search found none. */
-async function settle(context: RecipeContext, parts: SftParts, options: ResolvedOptions, progress: Progress): Promise<void> {
+async function settle(
+  context: RecipeContext,
+  parts: SftParts,
+  options: ResolvedOptions,
+  progress: Progress,
+): Promise<void> {
   const isEvaluated = progress.points.some(({ step }) => step === progress.step);
   if (parts.validation !== undefined && !isEvaluated) {
     const found = await evaluatePoint(context, parts.validation, { ...options, search: undefined }, progress);
@@ -251,7 +284,10 @@ async function settle(context: RecipeContext, parts: SftParts, options: Resolved
   if (options.search === undefined || progress.accepted === true) return;
   const best = settleSearch(progress.points, options.search);
   if (best !== undefined && best.step !== progress.step) {
-    context.note(`Steps or time ran out; the search took step ${best.step}.`, { step: best.step, accuracy: best.accuracy });
+    context.note(`Steps or time ran out; the search took step ${best.step}.`, {
+      step: best.step,
+      accuracy: best.accuracy,
+    });
     await goBack(context, progress, best.step);
   }
 }

@@ -39,7 +39,13 @@ export interface ExamplesPage {
   examples: readonly JudgedExample[];
 }
 
-const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+const escapes: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+};
 
 /** Text that cannot become markup. */
 export function escapeHtml(text: string): string {
@@ -130,9 +136,7 @@ function htmlExample(example: JudgedExample): string {
 
 function htmlRationale(rationale: JudgedExample['rationale']): string[] {
   if (typeof rationale === 'string') return [`<dt>Rationale</dt><dd>${escapeHtml(rationale)}</dd>`];
-  return rationale.map(
-    ({ label, words }) => `<dt>${escapeHtml(label)}</dt><dd>${words.map(htmlWord).join(' ')}</dd>`,
-  );
+  return rationale.map(({ label, words }) => `<dt>${escapeHtml(label)}</dt><dd>${words.map(htmlWord).join(' ')}</dd>`);
 }
 
 function htmlWord({ text, right, truth }: MarkedWord): string {

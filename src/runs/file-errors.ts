@@ -7,7 +7,11 @@ const advice: Readonly<Record<string, { code: ErrorCode; what: string; todo: str
     what: 'free space',
     todo: 'Free some space and resume: what was complete before this write is untouched.',
   },
-  EDQUOT: { code: 'disk_full', what: 'free quota', todo: 'Free some of your quota and resume: nothing written before is lost.' },
+  EDQUOT: {
+    code: 'disk_full',
+    what: 'free quota',
+    todo: 'Free some of your quota and resume: nothing written before is lost.',
+  },
   EACCES: { code: 'permission_denied', what: 'permission', todo: 'Choose another folder or change its owner or mode.' },
   EPERM: { code: 'permission_denied', what: 'permission', todo: 'Choose another folder or change its owner or mode.' },
   EROFS: { code: 'permission_denied', what: 'a writable file system', todo: 'Choose a folder on another file system.' },
@@ -21,7 +25,11 @@ export function fileError(error: unknown, action: string, path: string): unknown
   if (GavelError.is(error)) return error;
   const errno = (error as NodeJS.ErrnoException | undefined)?.code;
   if (typeof errno !== 'string' || !/^E[A-Z0-9]+$/.test(errno)) return error;
-  const { code, what, todo } = advice[errno] ?? { code: 'io' as const, what: 'success', todo: 'Check the disk and resume.' };
+  const { code, what, todo } = advice[errno] ?? {
+    code: 'io' as const,
+    what: 'success',
+    todo: 'Check the disk and resume.',
+  };
   return new GavelError(code, `Expected ${what} to ${action} \`${path}\` but received ${errno}. ${todo}`, {
     fields: { path, action, errno },
     cause: error,

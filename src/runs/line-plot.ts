@@ -30,7 +30,7 @@ export interface PlotOptions {
 
 const width = 760;
 const height = 400;
-const box = { left: 64, right: 16, top: 44, bottom: 56 };
+const box = { left: 64, right: 16, top: 60, bottom: 56 };
 // Okabe and Ito's palette: distinguishable with colour-blind eyes.
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'];
 
@@ -44,7 +44,8 @@ export function roundTicks(low: number, high: number, wanted = 5): number[] {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough) ?? 10 * power;
   const ticks: number[] = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
+    ticks.push(Number((i * step).toPrecision(12)));
   return ticks;
 }
 
@@ -70,7 +71,8 @@ export function linePlot(options: PlotOptions): string {
   const [xLow, xHigh] = named === undefined ? [least(xs, 0), most(xs, 1)] : [-0.4, named.length - 0.6];
   const [yLow, yHigh] = options.yRange ?? padded(least(ys, 0), most(ys, 1));
   const toX = (x: number): number => box.left + ((x - xLow) / (xHigh - xLow || 1)) * (width - box.left - box.right);
-  const toY = (y: number): number => height - box.bottom - ((y - yLow) / (yHigh - yLow || 1)) * (height - box.top - box.bottom);
+  const toY = (y: number): number =>
+    height - box.bottom - ((y - yLow) / (yHigh - yLow || 1)) * (height - box.top - box.bottom);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeText(options.title)}" font-family="system-ui, sans-serif" font-size="13">`,
     `<rect width="${width}" height="${height}" fill="#ffffff"/>`,
@@ -82,9 +84,14 @@ export function linePlot(options: PlotOptions): string {
       `<text x="${box.left - 8}" y="${at(toY(tick) + 4)}" text-anchor="end" fill="#444">${tick}</text>`,
     );
   }
-  const xTicks = named === undefined ? roundTicks(xLow, xHigh, 8).map((x) => ({ x, label: String(x) })) : named.map((label, x) => ({ x, label }));
+  const xTicks =
+    named === undefined
+      ? roundTicks(xLow, xHigh, 8).map((x) => ({ x, label: String(x) }))
+      : named.map((label, x) => ({ x, label }));
   for (const { x, label } of xTicks) {
-    parts.push(`<text x="${at(toX(x))}" y="${height - box.bottom + 20}" text-anchor="middle" fill="#444">${escapeText(label)}</text>`);
+    parts.push(
+      `<text x="${at(toX(x))}" y="${height - box.bottom + 20}" text-anchor="middle" fill="#444">${escapeText(label)}</text>`,
+    );
   }
   parts.push(
     `<line x1="${box.left}" x2="${width - box.right}" y1="${height - box.bottom}" y2="${height - box.bottom}" stroke="#444"/>`,
@@ -123,14 +130,17 @@ function drawSeries(
   );
   for (const { x, y, low, high } of points) {
     if (low !== undefined && high !== undefined) {
-      parts.push(`<line x1="${at(toX(x))}" x2="${at(toX(x))}" y1="${at(toY(low))}" y2="${at(toY(high))}" stroke="${colour}"/>`);
+      parts.push(
+        `<line x1="${at(toX(x))}" x2="${at(toX(x))}" y1="${at(toY(low))}" y2="${at(toY(high))}" stroke="${colour}"/>`,
+      );
     }
-    if (markers ?? low !== undefined) parts.push(`<circle cx="${at(toX(x))}" cy="${at(toY(y))}" r="3.5" fill="${colour}"/>`);
+    if (markers ?? low !== undefined)
+      parts.push(`<circle cx="${at(toX(x))}" cy="${at(toY(y))}" r="3.5" fill="${colour}"/>`);
   }
   const legendX = box.left + 8 + index * 170;
   parts.push(
-    `<rect x="${legendX}" y="30" width="14" height="4" fill="${colour}"/>`,
-    `<text x="${legendX + 20}" y="36" fill="#1a1a1a">${escapeText(name)}</text>`,
+    `<rect x="${legendX}" y="38" width="14" height="4" fill="${colour}"/>`,
+    `<text x="${legendX + 20}" y="44" fill="#1a1a1a">${escapeText(name)}</text>`,
   );
   return parts;
 }

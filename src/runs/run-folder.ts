@@ -30,6 +30,8 @@ export class RunFolder implements AsyncDisposable {
   readonly #events: JsonLinesLog;
   readonly #metrics: JsonLinesLog;
   readonly #unlock: () => Promise<void>;
+  /** Failures a caller has seen already: closing does not throw them a second time. */
+  readonly #reported = new Set<unknown>();
   #closed = false;
 
   private constructor(parts: {
@@ -97,7 +99,7 @@ export class RunFolder implements AsyncDisposable {
 
   /** Resolves when every line is in its file; a full disk shows here. */
   async flush(): Promise<void> {
-    await Promise.all([this.#events.flush(), this.#metrics.flush()]);
+    await this.#reporting(() => Promise.all([this.#events.flush(), this.#metrics.flush()]));
   }
 
   /** Writes the checkpoint of `step` and removes old ones. Returns its folder. */
@@ -107,7 +109,7 @@ export class RunFolder implements AsyncDisposable {
     saveModel: (folder: string) => Promise<void>,
     pinned: readonly number[] = [],
   ): Promise<string> {
-    await Promise.all([this.#events.sync(), this.#metrics.sync(), this.samples.sync()]);
+    await this.#reporting(() => Promise.all([this.#events.sync(), this.#metrics.sync(), this.samples.sync()]));
     const logs = { events: this.#events.sizeBytes, metrics: this.#metrics.sizeBytes };
     const folder = await this.checkpoints.save(step, state, logs, saveModel);
     await this.checkpoints.prune(this.keepCheckpoints, pinned);
@@ -125,8 +127,17 @@ export class RunFolder implements AsyncDisposable {
     this.#closed = true;
     const closed = await Promise.allSettled([this.#events.close(), this.#metrics.close(), this.samples.close()]);
     await this.#unlock();
-    const failed = closed.find((result) => result.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    const failed = closed.find((result) => result.status === 'rejected' && !this.#reported.has(result.reason));
+    if (failed?.status === 'rejected') throw failed.reason;
+  }
+
+  async #reporting<T>(operation: () => Promise<T>): Promise<T> {
+    try {
+      return await operation();
+    } catch (error) {
+      this.#reported.add(error);
+      throw error;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

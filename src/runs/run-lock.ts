@@ -39,7 +39,8 @@ export async function lockRun(folder: string): Promise<() => Promise<void>> {
       );
     }
     await rm(path, { force: true });
-    if (!(await take())) throw new GavelError('io', `Expected to take the lock \`${path}\` but another process was faster.`);
+    if (!(await take()))
+      throw new GavelError('io', `Expected to take the lock \`${path}\` but another process was faster.`);
   });
   return () => rm(path, { force: true });
 }

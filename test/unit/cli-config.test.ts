@@ -33,7 +33,13 @@ describe('run.yaml', () => {
 
   test.each([
     ['learningRate: 1e-5', 'learningrate: 1e-5', 'stages.0.options.learningrate', 9, 'learningRate'],
-    ['data: { path: rl.jsonl }', 'data: { path: rl.jsonl }\n    reward: { accuracy: 2 }', 'stages.1.reward', 13, 'rewards'],
+    [
+      'data: { path: rl.jsonl }',
+      'data: { path: rl.jsonl }\n    reward: { accuracy: 2 }',
+      'stages.1.reward',
+      13,
+      'rewards',
+    ],
     ['model:\n', 'modle: {}\nmodel:\n', 'modle', 2, 'model'],
     ['  path: model', '  path: model\n  dtyp: bf16', 'model.dtyp', 4, 'dtype'],
   ])('an unknown key names the nearest one and its line: %s', (from, to, key, line, nearest) => {

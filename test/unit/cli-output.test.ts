@@ -25,7 +25,11 @@ describe('progress', () => {
   test('a terminal gets one line that is rewritten, and lasting lines of their own', () => {
     let out = '';
     let now = 0;
-    const progress = new ProgressRenderer({ write: (text) => (out += text), isTerminal: true, now: () => (now += 200) });
+    const progress = new ProgressRenderer({
+      write: (text) => (out += text),
+      isTerminal: true,
+      now: () => (now += 200),
+    });
     progress.show(stepEnd(1));
     progress.show(stepEnd(2));
     progress.show({ type: 'note-taken', stage: 'grpo', message: 'hello', fields: {} });
@@ -49,7 +53,13 @@ describe('progress', () => {
   });
 
   test('seconds are read easily', () => {
-    expect([0, 59.4, 60, 61, 600].map(formatSeconds)).toEqual(['0 s', '59 s', '1 min 00 s', '1 min 01 s', '10 min 00 s']);
+    expect([0, 59.4, 60, 61, 600].map(formatSeconds)).toEqual([
+      '0 s',
+      '59 s',
+      '1 min 00 s',
+      '1 min 01 s',
+      '10 min 00 s',
+    ]);
   });
 });
 
@@ -104,7 +114,14 @@ describe('plots', () => {
       xLabel: 'step',
       yLabel: 'reward',
       series: [
-        { name: '<x>', points: [{ x: 0, y: 1 }, { x: 1, y: NaN }, { x: 2, y: 3, low: 2, high: 4 }] },
+        {
+          name: '<x>',
+          points: [
+            { x: 0, y: 1 },
+            { x: 1, y: NaN },
+            { x: 2, y: 3, low: 2, high: 4 },
+          ],
+        },
         { name: 'smooth', smooth: 3, points: Array.from({ length: 9 }, (_, x) => ({ x, y: x % 2 })) },
       ],
     });
@@ -133,7 +150,15 @@ test('the page of examples carries its pictures, says right and wrong in words, 
         title: 'Example 1',
         prompt: 'dog car _ key',
         pictures: [{ source: 'data:image/png;base64,AAAA', description: 'dog, car' }],
-        rationale: [{ label: 'Image 1', words: [{ text: 'dog', right: true }, { text: 'cat', right: false, truth: 'car' }] }],
+        rationale: [
+          {
+            label: 'Image 1',
+            words: [
+              { text: 'dog', right: true },
+              { text: 'cat', right: false, truth: 'car' },
+            ],
+          },
+        ],
         verdict: 'Image 1 is better',
         truth: 'Image 2 is better',
       },

@@ -12,7 +12,10 @@ describe('gate', () => {
     [3, 4],
   ])('refuses %i of %i: chance is inside the interval', (correct, count) => {
     expect(() => passGate(correct, count, { chance: 0.5 })).toThrow(
-      expect.objectContaining({ code: 'gate_refused', message: expect.stringMatching(/above chance \(0\.5\).*cold start/) as string }),
+      expect.objectContaining({
+        code: 'gate_refused',
+        message: expect.stringMatching(/above chance \(0\.5\).*cold start/) as string,
+      }),
     );
   });
 
@@ -37,7 +40,11 @@ describe('routing', () => {
   });
 
   test('the choice depends on seed and id, not on order', () => {
-    const many = Array.from({ length: 50 }, (_, index) => ({ index, id: `i${index}`, correct: [true, true, true, true] }));
+    const many = Array.from({ length: 50 }, (_, index) => ({
+      index,
+      id: `i${index}`,
+      correct: [true, true, true, true],
+    }));
     const forward = routeSamples(many, 5).kept;
     const backward = routeSamples([...many].reverse(), 5).kept.reverse();
     expect(forward).toEqual(backward);
@@ -56,7 +63,11 @@ describe('search of the point between chance and saturation', () => {
   });
 
   test('takes the first point in the band', () => {
-    expect(decideSearch([point(20, 0.5), point(40, 0.75)], 20, options)).toEqual({ action: 'accept', step: 40, reason: 'found' });
+    expect(decideSearch([point(20, 0.5), point(40, 0.75)], 20, options)).toEqual({
+      action: 'accept',
+      step: 40,
+      reason: 'found',
+    });
   });
 
   test('steps back over saturation to a point that left chance', () => {
@@ -84,19 +95,29 @@ describe('search of the point between chance and saturation', () => {
 });
 
 describe('step clock', () => {
-  test('shortens the plan once to fit the budget', () => {
+  test('shortens the plan whenever the pace demands it, and never stretches it', () => {
     const clock = new StepClock(100);
     for (let step = 1; step < 10; step++) expect(clock.record(1, step, 100)).toBe(false);
     expect(clock.record(1, 10, 20)).toBe(true);
-    expect(clock.totalSteps).toBe(10 + Math.floor(20 * 0.92));
-    expect(clock.record(5, 11, 20)).toBe(false);
-    expect(clock.secondsLeft(11)).toBeGreaterThan(0);
+    expect(clock.totalSteps).toBe(10 + Math.floor(20 * 0.95));
+    for (let step = 11; step < 20; step++) expect(clock.record(2, step, 10)).toBe(false);
+    expect(clock.record(2, 20, 10)).toBe(true);
+    expect(clock.totalSteps).toBe(20 + Math.floor((10 * 0.95) / 2));
+    for (let step = 21; step <= 40; step++) clock.record(0.01, step, 1000);
+    expect(clock.totalSteps).toBe(24);
   });
 
   test('keeps a plan that fits', () => {
     const clock = new StepClock(20);
     for (let step = 1; step <= 10; step++) clock.record(0.1, step, 100);
     expect(clock.totalSteps).toBe(20);
-    expect(clock.settled).toBe(true);
+    expect(clock.secondsLeft(10)).toBeCloseTo(1);
+  });
+
+  test('measures a whole period, evaluation included', () => {
+    const clock = new StepClock(1000, 20);
+    for (let step = 1; step < 20; step++) expect(clock.record(1, step, 1)).toBe(false);
+    expect(clock.record(21, 20, 200)).toBe(true);
+    expect(clock.totalSteps).toBe(20 + Math.floor((200 * 0.95) / 2));
   });
 });

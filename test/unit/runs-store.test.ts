@@ -63,7 +63,9 @@ describe('JSONL logs', () => {
     const log = await JsonLinesLog.open(path);
     for (let i = 0; i < 5000; i++) log.append({ i, text: 'x'.repeat(50) });
     await log.close();
-    expect((await collect(readJsonLines(path))).map((line) => (line as { i: number }).i)).toEqual([...Array(5000).keys()]);
+    expect((await collect(readJsonLines(path))).map((line) => (line as { i: number }).i)).toEqual([
+      ...Array(5000).keys(),
+    ]);
   });
 });
 
@@ -92,7 +94,10 @@ describe('checkpoints', () => {
     const path = await store.save(1, {}, {}, save('weights'));
     const file = join(path, 'model', 'model.safetensors');
     await writeFile(file, 'weightz');
-    await expect(store.last()).rejects.toMatchObject({ code: 'corrupt_checkpoint', fields: { path: 'model/model.safetensors' } });
+    await expect(store.last()).rejects.toMatchObject({
+      code: 'corrupt_checkpoint',
+      fields: { path: 'model/model.safetensors' },
+    });
     await truncate(file, 2);
     await expect(store.last()).rejects.toMatchObject({ code: 'corrupt_checkpoint' });
     await rm(file);
@@ -212,7 +217,10 @@ test('a full disk surfaces from a log as disk_full and earlier lines stay', asyn
   const log = await JsonLinesLog.open('/dev/full').catch((error: unknown) => error);
   if (!(log instanceof JsonLinesLog)) throw log;
   log.append({ a: 1 });
-  await expect(log.flush()).rejects.toMatchObject({ code: 'disk_full', message: expect.stringContaining('Free some space') as string });
+  await expect(log.flush()).rejects.toMatchObject({
+    code: 'disk_full',
+    message: expect.stringContaining('Free some space') as string,
+  });
   await expect(log.close()).rejects.toMatchObject({ code: 'disk_full' });
 });
 

@@ -6,9 +6,7 @@ interface Golden {
   schedules: { base_lr: number; warmup: number; total: number; values: Record<string, number[]> };
 }
 
-const golden = JSON.parse(
-  await readFile(new URL('../goldens/adamw.json', import.meta.url), 'utf8'),
-) as Golden;
+const golden = JSON.parse(await readFile(new URL('../goldens/adamw.json', import.meta.url), 'utf8')) as Golden;
 const { warmup, total, values } = golden.schedules;
 
 // The golden's name of each kind, and what transformers takes for granted there.

@@ -1,0 +1,19 @@
+// Language head, log-prob and the clipped GRPO gradient back to hidden states and head.
+import { logprobs } from 'gavel-rl/kernels';
+import { floats } from './operands.mjs';
+
+const shape = (t, v, h) => ({ shape: `T ${t}, V ${v}, H ${h}`, C: t, V: v, sizes: [t, v, h], peer: [t, v, h] });
+
+export default {
+  op: 'head_logprob',
+  dtypes: ['fp32', 'bf16'],
+  cases: [shape(1024, 4096, 256), shape(1024, 49152, 576), shape(2048, 151936, 896)],
+  quick: [shape(64, 512, 64)],
+  memory: true,
+  call(dtype, [t, vocabulary, hiddenSize]) {
+    if (dtype !== 'fp32' || t * vocabulary > 1 << 23) return undefined;
+    const [hidden, weight] = [floats(t * hiddenSize), floats(vocabulary * hiddenSize)];
+    const tokens = Int32Array.from({ length: t }, (_, i) => (i * 7919) % vocabulary);
+    return { fn: () => logprobs(hidden, weight, tokens, { hiddenSize, vocabulary }), flop: 2 * t * vocabulary * hiddenSize };
+  },
+};

@@ -1,0 +1,102 @@
+// Every kernel bench, and the sessions of the native program that runs a kernel on its own.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import process from 'node:process';
+import { buildCMake, configureCMake } from '../../scripts/build-native.mjs';
+import { timeCall } from '../harness.mjs';
+import { projectRoot } from '../machine.mjs';
+import { repeat, Session, withSessions } from '../session.mjs';
+import { clockOf, median } from '../statistics.mjs';
+import adamw from './adamw.bench.mjs';
+import attention from './attention.bench.mjs';
+import headLogprob from './head_logprob.bench.mjs';
+import linear from './linear.bench.mjs';
+import rmsNorm from './rms_norm.bench.mjs';
+import sampleToken from './sample_token.bench.mjs';
+import swiglu from './swiglu.bench.mjs';
+
+export const benches = [linear, attention, headLogprob, rmsNorm, swiglu, adamw, sampleToken];
+
+/** Path of the built kernel_bench; GAVEL_KERNEL_BENCH names one built elsewhere. */
+export function kernelProgram() {
+  const given = process.env.GAVEL_KERNEL_BENCH;
+  if (given) return given;
+  configureCMake('build-cmake');
+  buildCMake('build-cmake', ['kernel_bench']);
+  const program = join(projectRoot, 'build-cmake/Release/kernel_bench');
+  if (spawnSync(program, []).status !== 2) throw new Error(`Expected ${program} to start but it did not.`);
+  return program;
+}
+
+/** `path` is 'auto', or 'vector' to leave AMX out. */
+export const kernelSession = (program, op, dtype, sizes, { threads, path = 'auto' }) =>
+  new Session(program, [String(threads), path, op, dtype === 'bf16' ? 'bf16' : 'f32', ...sizes.map(String)], { threads });
+
+/** Peaks of bare instructions and of reading memory, measured now: {flops(dtype, threads), read(threads)} in units a second. */
+export async function measurePeaks(program, results, { threads, dtypes }) {
+  const peaks = new Map();
+  const measure = async (op, dtype, count, path, name, sizes, unit) => {
+    const session = kernelSession(program, op, dtype, sizes, { threads: count, path });
+    const samples = await withSessions([session], () => repeat(session, 5)).catch(() => undefined);
+    if (samples === undefined) return;
+    const clock = clockOf(samples, count);
+    const amount = session.facts.flop || session.facts.bytes;
+    // A ceiling is the best seen; a sum over threads counts on a shared machine only in wall time.
+    const value = amount / Math.min(...samples.map((sample) => sample[clock.clock] ?? NaN)) / 1e9;
+    results.add({ workload: name(session.facts.path), dtype, threads: count, value, unit, ...clock, runs: samples.length });
+    if (Number.isFinite(value)) peaks.set(`${op} ${dtype} ${path} ${count}`, value * 1e9);
+  };
+  for (const count of threads) {
+    for (const dtype of dtypes) {
+      for (const path of dtype === 'bf16' ? ['auto', 'vector'] : ['auto']) {
+        const instruction = (taken) => (taken === 'amx' ? 'tdpbf16ps' : dtype === 'bf16' ? 'vdpbf16ps' : 'vfmadd231ps');
+        await measure('peak', dtype, count, path, (taken) => `peak ${instruction(taken)}`, [], 'GFLOP/s');
+      }
+    }
+    await measure('read', 'fp32', count, 'auto', () => 'peak memory read', [1024], 'GB/s');
+  }
+  return {
+    flops: (dtype, count, path = 'auto') => peaks.get(`peak ${dtype} ${path} ${count}`),
+    read: (count) => peaks.get(`read fp32 auto ${count}`),
+  };
+}
+
+/** Rate, unit and share of the ceiling of `seconds` a call. */
+export function rateOf({ flop, bytes }, seconds, peaks, dtype, threads, path) {
+  if (flop > 0) {
+    const limit = peaks.flops(dtype, threads, path);
+    return { value: flop / seconds / 1e9, unit: 'GFLOP/s', shareOfLimit: limit ? flop / seconds / limit : null };
+  }
+  const limit = peaks.read(threads);
+  return { value: bytes / seconds / 1e9, unit: 'GB/s', shareOfLimit: limit ? bytes / seconds / limit : null };
+}
+
+export const rowOf = (bench, one, dtype, threads) => {
+  const { P = null, C = null, G = null, V = null, shape } = one;
+  return { workload: bench.op, P, C, G, V, shape, dtype, threads };
+};
+
+/** The kernels on their own, and the same calls through `gavel-rl/kernels` (one thread, packing and copies included). */
+export async function benchKernels({ results, program, peaks, dtypes, threads, rounds, selected, quick }) {
+  for (const bench of benches.filter((one) => selected(one.op))) {
+    for (const dtype of bench.dtypes.filter((one) => dtypes.includes(one))) {
+      for (const one of quick ? bench.quick : bench.cases) {
+        for (const count of threads) {
+          const session = kernelSession(program, bench.op, dtype, one.sizes, { threads: count });
+          const samples = await withSessions([session], () => repeat(session, rounds));
+          const clock = clockOf(samples, count);
+          const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
+          const rate = rateOf(session.facts, seconds, peaks, dtype, count, 'auto');
+          results.add({ ...rowOf(bench, one, dtype, count), ...rate, seconds, path: session.facts.path, ...clock, runs: rounds });
+        }
+        const call = bench.call?.(dtype, one.sizes);
+        if (call === undefined) continue;
+        const timed = timeCall(call.fn, { seconds: quick ? 0.05 : 1 });
+        const clock = clockOf([timed], 1);
+        const rate = rateOf(call, timed[clock.clock], peaks, dtype, 1, 'vector');
+        const row = { ...rowOf(bench, one, dtype, 1), workload: `${bench.op} called from JavaScript` };
+        results.add({ ...row, ...rate, seconds: timed[clock.clock], ...clock, runs: timed.samples });
+      }
+    }
+  }
+}

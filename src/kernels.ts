@@ -1,0 +1,120 @@
+/**
+ * `gavel-rl/kernels`: the engine's CPU kernels one by one on typed arrays, synchronous, for measurement and for people who
+ * write their own loops. Arrays are row-major. Every function throws GavelError 'invalid_argument' for an array of another
+ * type or length. Importing this loads no binary; the first call does.
+ */
+import type { NativeGrpoLossInput, NativeGrpoObjective, NativeKernels } from './binding/contract.js';
+import { nativeModule } from './engine/native-module.js';
+
+const kernels = (): NativeKernels => nativeModule().kernels;
+
+export interface GrpoLossInput extends Omit<NativeGrpoLossInput, 'options' | 'numSequences' | 'numTokens'> {
+  options?: Partial<Omit<NativeGrpoObjective, 'kind' | 'weight'>> & {
+    /** Sequences of negative advantage that drifted further are dropped. Default: off. */
+    offPolicyThreshold?: number;
+    /** Defaults 1 and 1.05. */
+    sapoTemperaturePositive?: number;
+    sapoTemperatureNegative?: number;
+    /** Share of the highest entropies that is kept; needs `entropies`. Default: off. */
+    topEntropyQuantile?: number;
+  };
+  /** Sequences of the whole optimizer step. Default: those given. */
+  numSequences?: number;
+  /** Active tokens of the whole optimizer step. Default: those of `mask`, at least 1. */
+  numTokens?: number;
+}
+
+/**
+ * Loss of the GRPO family on given log-probs and its gradient to them, in double precision. `logprobs`, `oldLogprobs`
+ * (absent: on-policy), `referenceLogprobs` (needed when beta is not 0) and `mask` are flat over sequences; `offsets` has one
+ * entry more than there are sequences; `advantages` one a sequence. Defaults: lossType 'dapo', importanceSampling 'token',
+ * epsilonLow 0.2, epsilonHigh = epsilonLow, delta 0, beta 0, klBiasCorrection true, klClamp 10, maxCompletionLength 0.
+ * Returns the loss, the gradient (one a token) and metrics by the field's names.
+ */
+export function grpoLoss(input: GrpoLossInput): {
+  loss: number;
+  gradient: Float64Array;
+  metrics: Record<string, number>;
+} {
+  const { options = {}, numSequences = input.advantages.length, numTokens, ...arrays } = input;
+  const epsilonLow = options.epsilonLow ?? 0.2;
+  return kernels().grpoLoss({
+    ...arrays,
+    numSequences,
+    numTokens:
+      numTokens ??
+      Math.max(
+        1,
+        input.mask.reduce((sum, active) => sum + active, 0),
+      ),
+    options: {
+      lossType: 'dapo',
+      importanceSampling: 'token',
+      epsilonHigh: epsilonLow,
+      delta: 0,
+      beta: 0,
+      klBiasCorrection: true,
+      klClamp: 10,
+      maxCompletionLength: 0,
+      ...options,
+      epsilonLow,
+    },
+  });
+}
+
+/**
+ * out[M, N] = x[M, K] weight[N, K]^T, one chain of additions per element, k ascending. Both operands Float32Array, or both
+ * Uint16Array holding bf16; then the result is rounded to bf16 and returned widened.
+ */
+export function linear(
+  x: Float32Array | Uint16Array,
+  weight: Float32Array | Uint16Array,
+  m: number,
+  n: number,
+  k: number,
+): Float32Array {
+  return kernels().linear(x, weight, m, n, k);
+}
+
+/** x / sqrt(mean(x^2) + eps) * weight by rows [T, H]; H is the weight's length. `eps` defaults to 1e-6. */
+export function rmsNorm(x: Float32Array, weight: Float32Array, eps = 1e-6): Float32Array {
+  return kernels().rmsNorm(x, weight, eps);
+}
+
+/**
+ * Attention of one sequence with scale 1 / sqrt(headDim): q [tokens, queryHeads * headDim], k and v
+ * [tokens, kvHeads * headDim], out as q. headDim is a multiple of 16; `causal` defaults to true.
+ */
+export function attention(
+  q: Float32Array,
+  k: Float32Array,
+  v: Float32Array,
+  options: { tokens: number; queryHeads: number; kvHeads: number; headDim: number; causal?: boolean },
+): Float32Array {
+  return kernels().attention(q, k, v, { causal: true, ...options });
+}
+
+/**
+ * Log-prob of `tokens` [R] under log_softmax(hidden [R, H] weight[V, H]^T / temperature), and the entropy of each
+ * distribution in nats; the [R, V] logits are never stored. `temperature` defaults to 1.
+ */
+export function logprobs(
+  hidden: Float32Array,
+  weight: Float32Array,
+  tokens: Int32Array,
+  options: { hiddenSize: number; vocabulary: number; temperature?: number },
+): { logprobs: Float32Array; entropies: Float32Array } {
+  return kernels().logprobs(hidden, weight, tokens, { temperature: 1, ...options });
+}
+
+/**
+ * Draws one token of each row of logits [B, V], already divided by the temperature: top-k, then top-p, then min-p filter the
+ * draw; the log-prob is of the full distribution, `logKeptMass` the log of the mass the filters left. The draw of row b
+ * depends on (seed, b) alone. Defaults: topK 0, topP 1, minP 0 (all off), seed 0, greedy false.
+ */
+export function sampleTokens(
+  logits: Float32Array,
+  options: { vocabulary: number; topK?: number; topP?: number; minP?: number; seed?: number; greedy?: boolean },
+): { tokens: Int32Array; logprobs: Float32Array; logKeptMass: Float32Array } {
+  return kernels().sampleTokens(logits, { topK: 0, topP: 1, minP: 0, seed: 0, greedy: false, ...options });
+}
