@@ -38,7 +38,8 @@ export function busySeconds() {
 }
 
 /** 0 none of the machine .. 1 all of it, used by others during `wall` seconds in which we used `own` CPU seconds. */
-export const otherShare = (busy, own, wall) => Math.max(0, (busy - own) / (Math.max(wall, 1e-9) * availableParallelism()));
+export const otherShare = (busy, own, wall) =>
+  Math.max(0, (busy - own) / (Math.max(wall, 1e-9) * availableParallelism()));
 
 /** `load` of the last minute, to print beside every table. */
 export const load = () => Number(loadavg()[0].toFixed(2));

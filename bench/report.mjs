@@ -3,10 +3,12 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import process from 'node:process';
+import { format, resolveConfig } from 'prettier';
 import { projectRoot, quietShare } from './machine.mjs';
 import { storedRows } from './rows.mjs';
 
-const keyOf = (row) => JSON.stringify([row.workload, row.shape, row.P, row.C, row.G, row.V, row.dtype, row.threads, row.peer]);
+const keyOf = (row) =>
+  JSON.stringify([row.workload, row.shape, row.P, row.C, row.G, row.V, row.dtype, row.threads, row.peer]);
 
 function newest(rows) {
   const kept = new Map();
@@ -39,7 +41,19 @@ function table(header, rows) {
 const state = (row) => `${row.clock}${row.other > quietShare ? ', busy' : ''}`;
 
 function peerTable(rows) {
-  const header = ['workload', 'sizes', 'dtype', 'threads', 'ours', 'peer', 'its figure', 'ratio', 'lowest .. highest', 'goal', 'clock'];
+  const header = [
+    'workload',
+    'sizes',
+    'dtype',
+    'threads',
+    'ours',
+    'peer',
+    'its figure',
+    'ratio',
+    'lowest .. highest',
+    'goal',
+    'clock',
+  ];
   const cells = rows.map((row) => [
     row.workload,
     sizes(row),
@@ -91,7 +105,7 @@ function provenance(rows) {
 }
 
 /** Writes the page and returns its path. */
-export function writeReport() {
+export async function writeReport() {
   const rows = newest(storedRows());
   const path = join(projectRoot, 'docs/benchmarks.md');
   const notes = join(projectRoot, 'bench/results/notes.md');
@@ -117,8 +131,8 @@ export function writeReport() {
     ...(own.length === 0 ? [] : part('Own figures', ownTable(own))),
     ...(existsSync(notes) ? [readFileSync(notes, 'utf8').trimEnd(), ''] : []),
   ].join('\n');
-  writeFileSync(path, text);
+  writeFileSync(path, await format(text, { ...(await resolveConfig(path)), filepath: path }));
   return path;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(`written: ${writeReport()}`);
+if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(`written: ${await writeReport()}`);

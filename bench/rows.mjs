@@ -5,7 +5,8 @@ import { commit, hardware, load, projectRoot } from './machine.mjs';
 
 export const resultsFolder = join(projectRoot, 'bench/results');
 
-const significant = (value) => (typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value);
+const significant = (value) =>
+  typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
 
 /** Collects rows of one run; `publish` false (tiny counts) prints and stores nothing. */
 export class Results {
@@ -23,11 +24,29 @@ export class Results {
   add(row) {
     if (row.clock === 'none') {
       const share = Math.round(row.other * 100);
-      console.log(`  ${row.workload} ${row.dtype} ${row.threads}T: not recorded, others used ${share} % of the machine`);
+      console.log(
+        `  ${row.workload} ${row.dtype} ${row.threads}T: not recorded, others used ${share} % of the machine`,
+      );
       return;
     }
-    const sizes = { workload: row.workload, P: null, C: null, G: null, V: null, dtype: null, threads: null, loraRank: null };
-    const full = { ...sizes, shareOfLimit: null, ...row, ...this.#machine, load: load(), date: new Date().toISOString() };
+    const sizes = {
+      workload: row.workload,
+      P: null,
+      C: null,
+      G: null,
+      V: null,
+      dtype: null,
+      threads: null,
+      loraRank: null,
+    };
+    const full = {
+      ...sizes,
+      shareOfLimit: null,
+      ...row,
+      ...this.#machine,
+      load: load(),
+      date: new Date().toISOString(),
+    };
     const line = Object.fromEntries(Object.entries(full).map(([key, value]) => [key, significant(value)]));
     console.log(`  ${describe(line)}`);
     if (!this.#publish) return;
@@ -39,7 +58,9 @@ export class Results {
 function describe(row) {
   const share = row.shareOfLimit === null ? '' : `, ${Math.round(row.shareOfLimit * 100)} % of limit`;
   const ratio =
-    row.ratio === undefined ? '' : ` | ${row.peer}: ${row.peerValue} | ratio ${row.ratio} [${row.ratioLow}, ${row.ratioHigh}]`;
+    row.ratio === undefined
+      ? ''
+      : ` | ${row.peer}: ${row.peerValue} | ratio ${row.ratio} [${row.ratioLow}, ${row.ratioHigh}]`;
   return `${row.workload} ${row.shape ?? ''} ${row.dtype} ${row.threads}T: ${row.value} ${row.unit}${share}${ratio} (${row.clock})`;
 }
 

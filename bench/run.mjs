@@ -2,7 +2,6 @@
 // npm run bench -- --peers the same work by PyTorch, transformers and TRL, interleaved (GAVEL_PEER_PYTHON or python3)
 // Options: --only NAME,...  --dtypes fp32,bf16  --threads 1,2  --rounds N  --quick (tiny counts, nothing stored)  --cuda
 import { parseArgs } from 'node:util';
-import process from 'node:process';
 import { deviceInfo } from 'gavel-rl';
 import { benchEngine } from './engine/engine.bench.mjs';
 import { quickWorkloads, workloads } from './engine/shapes.mjs';
@@ -33,7 +32,10 @@ async function main() {
   if (values.cuda) {
     const { cuda } = info;
     if (!cuda.available) console.log(`bench:cuda skipped: no device (${cuda.reason})`);
-    else console.log(`bench:cuda skipped: this build measures no kernel on ${cuda.devices.map(({ name }) => name).join(', ')}`);
+    else
+      console.log(
+        `bench:cuda skipped: this build measures no kernel on ${cuda.devices.map(({ name }) => name).join(', ')}`,
+      );
     return;
   }
   const threads = listOf(values.threads ?? (info.hardwareThreads > 1 ? '1,2' : '1')).map(Number);
@@ -53,7 +55,7 @@ async function main() {
     await benchKernels(options);
     await benchEngine(options);
   }
-  if (!values.quick) console.log(`written: ${writeReport()}`);
+  if (!values.quick) console.log(`written: ${await writeReport()}`);
 }
 
 await main();

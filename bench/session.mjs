@@ -2,6 +2,7 @@
 // measurement {wall, cpu, memoryBytes, ...}. Between requests it sleeps, so several can stand by while one works.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { clearTimeout, setTimeout } from 'node:timers';
 import { busySeconds, otherShare, projectRoot } from './machine.mjs';
 
 export class Session {

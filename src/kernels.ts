@@ -15,7 +15,14 @@ export interface GrpoLossInput extends Omit<NativeGrpoLossInput, 'options' | 'nu
     /** Defaults 1 and 1.05. */
     sapoTemperaturePositive?: number;
     sapoTemperatureNegative?: number;
-    /** Share of the highest entropies that is kept; needs `entropies`. Default: off. */
+    /** Defaults 2 and 3 for positive, 3 and 2 for negative advantages. */
+    vespoKPositive?: number;
+    vespoLambdaPositive?: number;
+    vespoKNegative?: number;
+    vespoLambdaNegative?: number;
+    /** Weight of the mean entropy, which is subtracted from the loss; needs `entropies`. Default: 0. */
+    entropyCoef?: number;
+    /** Share of the highest entropies that is kept, of those given; needs `entropies`. Default: off. */
     topEntropyQuantile?: number;
   };
   /** Sequences of the whole optimizer step. Default: those given. */
@@ -26,17 +33,19 @@ export interface GrpoLossInput extends Omit<NativeGrpoLossInput, 'options' | 'nu
 
 /**
  * Loss of the GRPO family on given log-probs and its gradient to them, in double precision. `logprobs`, `oldLogprobs`
- * (absent: on-policy), `referenceLogprobs` (needed when beta is not 0) and `mask` are flat over sequences; `offsets` has one
- * entry more than there are sequences; `advantages` one a sequence. Defaults: lossType 'dapo', importanceSampling 'token',
+ * (absent: on-policy), `referenceLogprobs` (needed when beta is not 0), `samplingLogprobs`, `importanceRatio`, `entropies`,
+ * `tokenAdvantages` and `mask` are flat over sequences; `offsets` has one entry more than there are sequences; `advantages`
+ * one a sequence. Defaults: lossType 'dapo', importanceSampling 'token',
  * epsilonLow 0.2, epsilonHigh = epsilonLow, delta 0, beta 0, klBiasCorrection true, klClamp 10, maxCompletionLength 0.
- * Returns the loss, the gradient (one a token) and metrics by the field's names.
+ * Returns the loss, the gradients to log-probs and entropies (one a token) and metrics by the field's names.
  */
 export function grpoLoss(input: GrpoLossInput): {
   loss: number;
   gradient: Float64Array;
+  entropyGradient: Float64Array;
   metrics: Record<string, number>;
 } {
-  const { options = {}, numSequences = input.advantages.length, numTokens, ...arrays } = input;
+  const { options = {}, numSequences = input.offsets.length - 1, numTokens, ...arrays } = input;
   const epsilonLow = options.epsilonLow ?? 0.2;
   return kernels().grpoLoss({
     ...arrays,

@@ -18,7 +18,11 @@ export const engineSession = (workload, folder, dtype, threads, sizes) =>
 export function workOf(workload, sizes) {
   if (workload === 'train_step') {
     const tokens = sizes.sequences * sizes.tokens;
-    return { flop: trainFlop(sizes.model, tokens, (sizes.sequences * sizes.tokens ** 2) / 2), tokens, unit: 'tokens/s' };
+    return {
+      flop: trainFlop(sizes.model, tokens, (sizes.sequences * sizes.tokens ** 2) / 2),
+      tokens,
+      unit: 'tokens/s',
+    };
   }
   const tokens = sizes.prompts * sizes.G * sizes.C;
   return { tokens, unit: 'completion tokens/s' };

@@ -14,7 +14,7 @@ const optimizer = { learningRate: 1e-5, weightDecay: 0, maxGradNorm: 1 };
 let step = 0;
 
 // A counter hash: the peers' programs draw the same prompts.
-const tokenAt = (i) => 3 + (Math.imul(i + 1, 2654435761) >>> 8) % (vocabulary - 3);
+const tokenAt = (i) => 3 + ((Math.imul(i + 1, 2654435761) >>> 8) % (vocabulary - 3));
 const tokensFrom = (start, count) => Int32Array.from({ length: count }, (_, i) => tokenAt(start + i));
 
 function meter() {
@@ -33,7 +33,13 @@ async function sampleGroups() {
     count: sizes.G,
   }));
   // No end of sequence: everybody draws the same number of tokens. It stays in the normaliser.
-  const options = { maxNewTokens: sizes.C, seed: step, stopTokens: [], bannedTokens: [eos], maxRows: sizes.prompts * sizes.G };
+  const options = {
+    maxNewTokens: sizes.C,
+    seed: step,
+    stopTokens: [],
+    bannedTokens: [eos],
+    maxRows: sizes.prompts * sizes.G,
+  };
   const run = model.sample(requests, options);
   const completions = await run.completions();
   return { requests, completions, stats: await run };
@@ -72,7 +78,11 @@ const programs = {
       return {
         promptTokens,
         images: [],
-        completions: group.map(({ tokens, logprobs }, i) => ({ tokens, oldLogprobs: logprobs, advantage: advantages[i] })),
+        completions: group.map(({ tokens, logprobs }, i) => ({
+          tokens,
+          oldLogprobs: logprobs,
+          advantage: advantages[i],
+        })),
       };
     });
     const stopTrain = meter();
@@ -94,7 +104,8 @@ const programs = {
 const answer = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
 const memoryBytes = () => process.resourceUsage().maxRSS * 1024;
 answer({ ready: true, memoryBytes: memoryBytes() });
-for await (const _line of createInterface({ input: process.stdin })) {
+const requests = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+while (!(await requests.next()).done) {
   const result = await programs[workload]();
   step += 1;
   answer({ ...result, memoryBytes: memoryBytes(), engineBytes: engine.memory() });

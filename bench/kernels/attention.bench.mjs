@@ -8,12 +8,23 @@ const sequence = (t, q, k, d) => ({
   sizes: [t, 0, 0, q, k, d],
   peer: [t, q, k, d],
 });
-const group = (p, g, c, q, k, d) => ({ shape: `group, ${q}:${k} heads of ${d}`, P: p, G: g, C: c, sizes: [p, g, c, q, k, d] });
+const group = (p, g, c, q, k, d) => ({
+  shape: `group, ${q}:${k} heads of ${d}`,
+  P: p,
+  G: g,
+  C: c,
+  sizes: [p, g, c, q, k, d],
+});
 
 export default {
   op: 'attention',
   dtypes: ['fp32', 'bf16'],
-  cases: [sequence(2048, 14, 14, 64), sequence(2048, 14, 2, 64), sequence(512, 6, 2, 64), group(1000, 8, 256, 14, 2, 64)],
+  cases: [
+    sequence(2048, 14, 14, 64),
+    sequence(2048, 14, 2, 64),
+    sequence(512, 6, 2, 64),
+    group(1000, 8, 256, 14, 2, 64),
+  ],
   quick: [sequence(64, 2, 1, 32)],
   call(dtype, [tokens, completions, , queryHeads, kvHeads, headDim]) {
     if (dtype !== 'fp32' || completions > 0) return undefined;

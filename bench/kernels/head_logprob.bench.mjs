@@ -14,6 +14,9 @@ export default {
     if (dtype !== 'fp32' || t * vocabulary > 1 << 23) return undefined;
     const [hidden, weight] = [floats(t * hiddenSize), floats(vocabulary * hiddenSize)];
     const tokens = Int32Array.from({ length: t }, (_, i) => (i * 7919) % vocabulary);
-    return { fn: () => logprobs(hidden, weight, tokens, { hiddenSize, vocabulary }), flop: 2 * t * vocabulary * hiddenSize };
+    return {
+      fn: () => logprobs(hidden, weight, tokens, { hiddenSize, vocabulary }),
+      flop: 2 * t * vocabulary * hiddenSize,
+    };
   },
 };

@@ -30,7 +30,9 @@ export function kernelProgram() {
 
 /** `path` is 'auto', or 'vector' to leave AMX out. */
 export const kernelSession = (program, op, dtype, sizes, { threads, path = 'auto' }) =>
-  new Session(program, [String(threads), path, op, dtype === 'bf16' ? 'bf16' : 'f32', ...sizes.map(String)], { threads });
+  new Session(program, [String(threads), path, op, dtype === 'bf16' ? 'bf16' : 'f32', ...sizes.map(String)], {
+    threads,
+  });
 
 /** Peaks of bare instructions and of reading memory, measured now: {flops(dtype, threads), read(threads)} in units a second. */
 export async function measurePeaks(program, results, { threads, dtypes }) {
@@ -43,7 +45,15 @@ export async function measurePeaks(program, results, { threads, dtypes }) {
     const amount = session.facts.flop || session.facts.bytes;
     // A ceiling is the best seen; a sum over threads counts on a shared machine only in wall time.
     const value = amount / Math.min(...samples.map((sample) => sample[clock.clock] ?? NaN)) / 1e9;
-    results.add({ workload: name(session.facts.path), dtype, threads: count, value, unit, ...clock, runs: samples.length });
+    results.add({
+      workload: name(session.facts.path),
+      dtype,
+      threads: count,
+      value,
+      unit,
+      ...clock,
+      runs: samples.length,
+    });
     if (Number.isFinite(value)) peaks.set(`${op} ${dtype} ${path} ${count}`, value * 1e9);
   };
   for (const count of threads) {
@@ -87,7 +97,14 @@ export async function benchKernels({ results, program, peaks, dtypes, threads, r
           const clock = clockOf(samples, count);
           const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
           const rate = rateOf(session.facts, seconds, peaks, dtype, count, 'auto');
-          results.add({ ...rowOf(bench, one, dtype, count), ...rate, seconds, path: session.facts.path, ...clock, runs: rounds });
+          results.add({
+            ...rowOf(bench, one, dtype, count),
+            ...rate,
+            seconds,
+            path: session.facts.path,
+            ...clock,
+            runs: rounds,
+          });
         }
         const call = bench.call?.(dtype, one.sizes);
         if (call === undefined) continue;

@@ -11,7 +11,13 @@ const shape = (m, n, k, backward = 0) => ({
 export default {
   op: 'linear',
   dtypes: ['fp32', 'bf16'],
-  cases: [shape(2048, 2048, 2048), shape(2048, 2048, 2048, 1), shape(1024, 1536, 576), shape(64, 4864, 896), shape(1, 4096, 4096)],
+  cases: [
+    shape(2048, 2048, 2048),
+    shape(2048, 2048, 2048, 1),
+    shape(1024, 1536, 576),
+    shape(64, 4864, 896),
+    shape(1, 4096, 4096),
+  ],
   quick: [shape(64, 64, 64), shape(64, 64, 64, 1)],
   /** The call a user of `gavel-rl/kernels` makes: packing and copies included. */
   call(dtype, [m, n, k, backward]) {

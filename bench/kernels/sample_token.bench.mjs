@@ -2,7 +2,12 @@
 import { sampleTokens } from 'gavel-rl/kernels';
 import { floats } from './operands.mjs';
 
-const shape = (b, v, percent) => ({ shape: `B ${b}, top-p ${percent} %`, V: v, sizes: [b, v, percent], peer: [b, v, percent] });
+const shape = (b, v, percent) => ({
+  shape: `B ${b}, top-p ${percent} %`,
+  V: v,
+  sizes: [b, v, percent],
+  peer: [b, v, percent],
+});
 
 export default {
   op: 'sample_token',

@@ -1,8 +1,9 @@
 // One kernel as a measuring session: builds the operands of one case, says "ready", and for every line read from stdin
-// runs the kernel for at least 0.15 s and answers with seconds per call. The driver interleaves such sessions with peers'.
+// runs the kernel for at least 0.15 s and answers with seconds per call. The driver interleaves such sessions with
+// peers'.
 //   kernel_bench THREADS auto|vector OP DTYPE SIZES...      operands are random, outputs start as NaN
-// `vector` leaves AMX out. Sizes: linear M N K pass(0 forward, 1 backward) | attention P G C Q K D | head_logprob T V H |
-// rms_norm T H | swiglu T F | adamw N | sample_token B V top_p_percent | peak | read MiB
+// `vector` leaves AMX out. Sizes: linear M N K pass(0 forward, 1 backward) | attention P G C Q K D | head_logprob T V H
+// | rms_norm T H | swiglu T F | adamw N | sample_token B V top_p_percent | peak | read MiB
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -71,7 +72,8 @@ struct Case {
   }
   Tensor random(Shape shape, DType dtype, float scale = 1.0f, Layout layout = Layout::rows) {
     const uint64_t seed = held.size() << 40;
-    return tensor(shape, dtype, [=](int64_t i) { return scale * noise(seed + static_cast<uint64_t>(i)); }, layout);
+    return tensor(
+        shape, dtype, [=](int64_t i) { return scale * noise(seed + static_cast<uint64_t>(i)); }, layout);
   }
   Tensor poisoned(Shape shape, DType dtype) {
     return tensor(shape, dtype, [](int64_t) { return kNan; });
@@ -229,7 +231,8 @@ Case adamw(Context& context, DType dtype, const std::vector<int64_t>& sizes) {
   if (dtype == DType::bf16) p.master = made.random({count}, DType::f32);
   p.grad = made.random({count}, DType::f32).f32();
   p.moment1 = made.random({count}, DType::f32).f32();
-  p.moment2 = made.tensor({count}, DType::f32, [](int64_t i) { return std::abs(noise(static_cast<uint64_t>(i))); }).f32();
+  p.moment2 =
+      made.tensor({count}, DType::f32, [](int64_t i) { return std::abs(noise(static_cast<uint64_t>(i))); }).f32();
   p.count = count;
   p.learning_rate = 1e-6;
   p.step = 100;
@@ -356,9 +359,10 @@ struct Named {
   const char* name;
   Case (*make)(Context&, DType, const std::vector<int64_t>&);
 };
-constexpr Named kCases[] = {{"linear", linear},     {"attention", attention}, {"head_logprob", head_logprob},
-                            {"rms_norm", rms_norm}, {"swiglu", swiglu},       {"adamw", adamw},
-                            {"sample_token", sample_token}, {"peak", peak},   {"read", read}};
+constexpr Named kCases[] = {
+    {"linear", linear}, {"attention", attention}, {"head_logprob", head_logprob}, {"rms_norm", rms_norm},
+    {"swiglu", swiglu}, {"adamw", adamw},         {"sample_token", sample_token}, {"peak", peak},
+    {"read", read}};
 
 double peak_memory_bytes() {
   rusage usage{};
@@ -400,8 +404,9 @@ int main(int argc, char** argv) {
       made.body();
       ++calls;
     } while (now(CLOCK_MONOTONIC) - wall < 0.15);
-    std::printf("{\"wall\":%.9g,\"cpu\":%.9g,\"calls\":%d,\"memoryBytes\":%.0f}\n", (now(CLOCK_MONOTONIC) - wall) / calls,
-                (now(CLOCK_PROCESS_CPUTIME_ID) - cpu) / calls, calls, peak_memory_bytes());
+    std::printf("{\"wall\":%.9g,\"cpu\":%.9g,\"calls\":%d,\"memoryBytes\":%.0f}\n",
+                (now(CLOCK_MONOTONIC) - wall) / calls, (now(CLOCK_PROCESS_CPUTIME_ID) - cpu) / calls, calls,
+                peak_memory_bytes());
     std::fflush(stdout);
   }
   return 0;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { engineSession, rowSizes, workOf } from '../engine/engine.bench.mjs';
 import { exportModel } from '../engine/export.mjs';
-import { trainFlop, withFolder } from '../engine/shapes.mjs';
+import { withFolder } from '../engine/shapes.mjs';
 import { benches, kernelSession, rateOf, rowOf } from '../kernels/index.mjs';
 import { projectRoot } from '../machine.mjs';
 import { interleave, Session, withSessions } from '../session.mjs';
@@ -22,7 +22,8 @@ const goals = {
 /** A Python with torch, transformers and trl, or why there is none. */
 export function findPython() {
   const python = process.env.GAVEL_PEER_PYTHON || 'python3';
-  const probe = 'import torch, transformers, trl; print("torch", torch.__version__, "transformers", transformers.__version__, "trl", trl.__version__)';
+  const probe =
+    'import torch, transformers, trl; print("torch", torch.__version__, "transformers", transformers.__version__, "trl", trl.__version__)';
   const { status, stdout, stderr, error } = spawnSync(python, ['-c', probe], { encoding: 'utf8' });
   if (status === 0) return { python, versions: stdout.trim().split('\n').at(-1) };
   const reason = error?.message ?? stderr.trim().split('\n').at(-1);
@@ -58,7 +59,14 @@ async function kernelPeers({ results, program, python, versions, peaks, dtypes, 
           const [mine, peer] = await withSessions([ours, theirs], () => interleave([ours, theirs], rounds));
           const pair = compare(mine, peer, count);
           const name = peerNames[bench.op];
-          const row = { ...rowOf(bench, one, dtype, count), ...ratios(pair), peer: name, versions, path: ours.facts.path, runs: rounds };
+          const row = {
+            ...rowOf(bench, one, dtype, count),
+            ...ratios(pair),
+            peer: name,
+            versions,
+            path: ours.facts.path,
+            runs: rounds,
+          };
           const rate = rateOf(ours.facts, pair.seconds, peaks, dtype, count, 'auto');
           const peerValue = rateOf(ours.facts, pair.peerSeconds, peaks, dtype, count, 'auto').value;
           const goal = goals[`${bench.op} ${name}`]?.[dtype];
@@ -110,7 +118,14 @@ function addPair({ results, versions, peaks, rounds }, workload, sizes, dtype, c
   const ratio = peak(theirs) / peak(mine);
   const memory = { value: peak(mine), peerValue: peak(theirs), unit: 'MiB', ratio, ratioLow: ratio, ratioHigh: ratio };
   const memoryGoal = workload === 'grpo_step' && peer === 'TRL' ? { goal: 3 } : {};
-  results.add({ ...base, workload: `${workload} peak memory`, clock: 'wall', other: pair.other, ...memory, ...memoryGoal });
+  results.add({
+    ...base,
+    workload: `${workload} peak memory`,
+    clock: 'wall',
+    other: pair.other,
+    ...memory,
+    ...memoryGoal,
+  });
   const gap = (samples) => median(samples.map((sample) => sample.gap));
   if (mine[0].gap === undefined || theirs[0].gap === undefined) return;
   const exact = { value: gap(mine), peerValue: gap(theirs), unit: 'largest |sampled - trained log-prob|' };

@@ -24,9 +24,12 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
 with open(f"{folder}/config.json") as file:
     vocabulary = json.load(file)["vocab_size"]
-words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(vocabulary)}, unk_token="t1"))
+SPECIAL = ["<pad>", "<unknown>", "<end>"]  # ids 0, 1, 2
+words = SPECIAL + [f"t{i}" for i in range(3, vocabulary)]
+words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=SPECIAL[1]))
 words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="t2", pad_token="t0", unk_token="t1", padding_side="left")
+tokenizer = PreTrainedTokenizerFast(
+    tokenizer_object=words, pad_token=SPECIAL[0], unk_token=SPECIAL[1], eos_token=SPECIAL[2], padding_side="left")
 q, g, p, c = sizes["prompts"], sizes["G"], sizes["P"], sizes["C"]
 prompts = [" ".join(f"t{token}" for token in draw_tokens(i * p, p, vocabulary)) for i in range(q)]
 assert all(len(tokenizer(text)["input_ids"]) == p for text in prompts)

@@ -34,6 +34,11 @@ GrpoLossOptions loss_options_from(const Argument& options) {
   read_optional(options["offPolicyThreshold"], &loss.off_policy_threshold);
   read_optional(options["sapoTemperaturePositive"], &loss.sapo_temperature_positive);
   read_optional(options["sapoTemperatureNegative"], &loss.sapo_temperature_negative);
+  read_optional(options["vespoKPositive"], &loss.vespo_k_positive);
+  read_optional(options["vespoLambdaPositive"], &loss.vespo_lambda_positive);
+  read_optional(options["vespoKNegative"], &loss.vespo_k_negative);
+  read_optional(options["vespoLambdaNegative"], &loss.vespo_lambda_negative);
+  read_optional(options["entropyCoef"], &loss.entropy_coef);
   return loss;
 }
 
@@ -70,8 +75,11 @@ Napi::Value grpo_loss_kernel(const Napi::CallbackInfo& info) {
   options.num_tokens = input["numTokens"].number(1, 1e15);
   const std::vector<double> old = row_doubles(input["oldLogprobs"], count, false);
   const std::vector<double> reference = row_doubles(input["referenceLogprobs"], count, options.beta != 0);
-  const std::vector<double> entropies = row_doubles(input["entropies"], count, false);
-  const std::vector<double> advantages = row_doubles(input["advantages"], sequences, true);
+  const std::vector<double> sampling = row_doubles(input["samplingLogprobs"], count, false);
+  const std::vector<double> ratio = row_doubles(input["importanceRatio"], count, false);
+  const std::vector<double> entropies = row_doubles(input["entropies"], count, options.entropy_coef != 0);
+  const std::vector<double> token_advantages = row_doubles(input["tokenAdvantages"], count, false);
+  const std::vector<double> advantages = row_doubles(input["advantages"], sequences, input["tokenAdvantages"].absent());
   if (const Argument top = input["options"]["topEntropyQuantile"]; !top.absent()) {
     if (entropies.empty()) input["entropies"].fail("Float64Array, since topEntropyQuantile is given,");
     options.entropy_threshold =
@@ -84,19 +92,23 @@ Napi::Value grpo_loss_kernel(const Napi::CallbackInfo& info) {
   inputs.logprob = logprobs.data();
   inputs.old = data_or_null(old);
   inputs.reference = data_or_null(reference);
+  inputs.sampling = data_or_null(sampling);
+  inputs.importance_ratio = data_or_null(ratio);
   inputs.entropy = data_or_null(entropies);
   inputs.mask = mask.data();
   inputs.advantages = advantages.data();
-  std::vector<double> gradient(count);
+  inputs.token_advantages = data_or_null(token_advantages);
+  std::vector<double> gradient(count), entropy_gradient(count);
   GrpoMetrics metrics;
-  const double loss = grpo_loss<double>(options, inputs, gradient.data(), nullptr, &metrics);
+  const double loss = grpo_loss<double>(options, inputs, gradient.data(), entropy_gradient.data(), &metrics);
   std::map<std::string, double> named;
-  name_grpo_metrics(metrics, &named);
+  name_grpo_metrics(options.loss, metrics, &named);
 
   const Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);
   result.Set("loss", Napi::Number::New(env, loss));
   result.Set("gradient", doubles_to_js(env, gradient));
+  result.Set("entropyGradient", doubles_to_js(env, entropy_gradient));
   result.Set("metrics", numbers_to_js(env, named));
   return result;
 }

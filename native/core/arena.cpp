@@ -9,12 +9,15 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 // A measuring arena hands out addresses in a range no mapping can have, so a stray touch faults at once.
 uint8_t* const kNowhere = reinterpret_cast<uint8_t*>(uintptr_t{1} << 62);
-size_t page_size_of(size_t size_bytes) { return std::max(kHugePage, (size_bytes + kHugePage - 1) / kHugePage * kHugePage); }
+size_t page_size_of(size_t size_bytes) {
+  return std::max(kHugePage, (size_bytes + kHugePage - 1) / kHugePage * kHugePage);
+}
 }  // namespace
 
 void* allocate_pages(size_t size_bytes) {
   const size_t size = page_size_of(size_bytes);
-  void* raw = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* raw =
+      mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   const uintptr_t start = reinterpret_cast<uintptr_t>(raw);
   const uintptr_t aligned = (start + kHugePage - 1) / kHugePage * kHugePage;

@@ -14,8 +14,9 @@ enum class Isa : uint8_t { generic, avx512_bf16 };
 Isa detect_isa();
 const char* isa_name(Isa isa);
 
-// True when the CPU has AMX tiles for bf16 and the kernel lets this process use them (it is asked once). GAVEL_ISA=generic
-// or avx512 forces false. Tiles add in another order than avx512_bf16: their bits are a machine's own, for every row alike.
+// True when the CPU has AMX tiles for bf16 and the kernel lets this process use them (it is asked once).
+// GAVEL_ISA=generic or avx512 forces false. Tiles add in another order than avx512_bf16: their bits are a machine's
+// own, for every row alike.
 bool detect_amx();
 
 // Buffers that grow to what kernels asked for and stay. Ask on the job thread, before parallel_for: growing throws

@@ -1,5 +1,5 @@
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11). Counter-based: every draw is a pure
-// function of (seed, item, sample, position), so order, batch and thread never matter.
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11). Counter-based: every draw is a
+// pure function of (seed, item, sample, position), so order, batch and thread never matter.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -31,8 +31,6 @@ constexpr std::array<uint32_t, 4> random_bits(const RandomKey& key) {
 }
 
 // Uniform in [0, 1) on the grid of 2^-24.
-constexpr float random_uniform(const RandomKey& key) {
-  return static_cast<float>(random_bits(key)[0] >> 8) * 0x1p-24f;
-}
+constexpr float random_uniform(const RandomKey& key) { return static_cast<float>(random_bits(key)[0] >> 8) * 0x1p-24f; }
 
 }  // namespace gavel

@@ -8,27 +8,27 @@
 
 namespace gavel {
 
-#define GAVEL_CODES(X) \
-  X(ok)                \
-  X(invalid_argument)  \
-  X(invalid_config)    \
-  X(bad_data)          \
-  X(prompt_too_long)   \
-  X(image_unreadable)  \
+#define GAVEL_CODES(X)    \
+  X(ok)                   \
+  X(invalid_argument)     \
+  X(invalid_config)       \
+  X(bad_data)             \
+  X(prompt_too_long)      \
+  X(image_unreadable)     \
   X(image_count_mismatch) \
-  X(corrupt_checkpoint) \
-  X(tokenizer_mismatch) \
-  X(io)                \
-  X(disk_full)         \
-  X(permission_denied) \
-  X(out_of_memory)     \
-  X(non_finite)        \
-  X(unsupported)       \
-  X(device_unavailable) \
-  X(binary_missing)    \
-  X(gate_refused)      \
-  X(aborted)           \
-  X(disposed)          \
+  X(corrupt_checkpoint)   \
+  X(tokenizer_mismatch)   \
+  X(io)                   \
+  X(disk_full)            \
+  X(permission_denied)    \
+  X(out_of_memory)        \
+  X(non_finite)           \
+  X(unsupported)          \
+  X(device_unavailable)   \
+  X(binary_missing)       \
+  X(gate_refused)         \
+  X(aborted)              \
+  X(disposed)             \
   X(internal)
 
 enum class Code : int32_t {
@@ -55,7 +55,7 @@ struct [[nodiscard]] Status {
 
 }  // namespace gavel
 
-#define GAVEL_RETURN_IF_ERROR(expression)                       \
-  do {                                                          \
+#define GAVEL_RETURN_IF_ERROR(expression)                                                        \
+  do {                                                                                           \
     if (::gavel::Status gavel_status_ = (expression); !gavel_status_.ok()) return gavel_status_; \
   } while (false)

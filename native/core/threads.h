@@ -33,9 +33,8 @@ class ThreadPool {
   template <class Body>
   void parallel_for(int64_t count, const Body& body) const {
     if (count <= 0) return;
-    run(count, &body, [](const void* context, int64_t index, int worker) {
-      (*static_cast<const Body*>(context))(index, worker);
-    });
+    run(count, &body,
+        [](const void* context, int64_t index, int worker) { (*static_cast<const Body*>(context))(index, worker); });
   }
 
  private:

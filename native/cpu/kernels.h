@@ -4,7 +4,7 @@
 
 namespace gavel::cpu {
 
-#define GAVEL_OP(name, Struct, backward)                 \
+#define GAVEL_OP(name, Struct, backward)                  \
   void name##_forward(Context& context, const Struct& p); \
   void name##_backward(Context& context, const Struct& p);
 GAVEL_OPS(GAVEL_OP)

@@ -5,7 +5,8 @@
 namespace gavel {
 
 Status Architecture::add_image(const ImageInput&, VisionLayout*) const {
-  return Status::error(Code::image_count_mismatch, "Expected no images for a text-only model but received one. Load a vision-language checkpoint.");
+  return Status::error(Code::image_count_mismatch,
+                       "Expected no images for a text-only model but received one. Load a vision-language checkpoint.");
 }
 
 Status Architecture::positions(const GroupInput& group, Positions* positions) const {

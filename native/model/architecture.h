@@ -1,5 +1,5 @@
-// What a family is: it reads its config, declares its weights by their Hugging Face names, places images and positions, and
-// builds its graph. One file a family; families.cpp is the only list of them.
+// What a family is: it reads its config, declares its weights by their Hugging Face names, places images and positions,
+// and builds its graph. One file a family; families.cpp is the only list of them.
 #pragma once
 #include <memory>
 #include <vector>
@@ -34,9 +34,9 @@ struct PackView {
 struct VisionLayout {
   std::vector<float> pixels;
   std::vector<int32_t> patch_order;
-  std::vector<int32_t> heights, widths;        // [patches] positions of patches in visiting order
+  std::vector<int32_t> heights, widths;                    // [patches] positions of patches in visiting order
   std::vector<int32_t> window_bounds{0}, image_bounds{0};  // cumulative patches
-  std::vector<int32_t> feature_of_unit;        // output row of the u-th image token, images in order
+  std::vector<int32_t> feature_of_unit;                    // output row of the u-th image token, images in order
   int32_t num_features = 0;
 };
 
@@ -55,7 +55,7 @@ class Architecture {
   virtual Status positions(const GroupInput& group, Positions* positions) const;
 
   int32_t vocabulary = 0, hidden_size = 0, num_layers = 0, query_heads = 0, kv_heads = 0, head_dim = 0;
-  int32_t head = -1;         // parameter of the language head [V, H]
+  int32_t head = -1;  // parameter of the language head [V, H]
   int32_t rope_axes = 1;
   int32_t image_token = -1;  // -1: no images
 };
@@ -64,7 +64,7 @@ class Architecture {
 class ConfigReader {
  public:
   explicit ConfigReader(const ModelConfig& config) : config_(config) {}
-  int32_t integer(const std::string& name);                    // > 0
+  int32_t integer(const std::string& name);                     // > 0
   int32_t integer(const std::string& name, int32_t otherwise);  // any
   double number(const std::string& name, double otherwise);
   std::vector<int32_t> integers(const std::string& name);  // empty when absent

@@ -26,8 +26,12 @@ Status Decoder::declare(ConfigReader& config, const std::string& prefix, Weights
   eps = static_cast<float>(config.number("rms_norm_eps", 1e-6));
   const bool tied = config.integer("tie_word_embeddings", 0) != 0;
   GAVEL_RETURN_IF_ERROR(config.status());
-  if (head_dim % 16 != 0 || head_dim > 256) config.refuse("Expected a head size that is a multiple of 16 and at most 256 but it is " + std::to_string(head_dim) + ".");
-  if (kv_heads < 1 || query_heads % kv_heads != 0) config.refuse("Expected `num_attention_heads` to be a multiple of `num_key_value_heads` but they are " + std::to_string(query_heads) + " and " + std::to_string(kv_heads) + ".");
+  if (head_dim % 16 != 0 || head_dim > 256)
+    config.refuse("Expected a head size that is a multiple of 16 and at most 256 but it is " +
+                  std::to_string(head_dim) + ".");
+  if (kv_heads < 1 || query_heads % kv_heads != 0)
+    config.refuse("Expected `num_attention_heads` to be a multiple of `num_key_value_heads` but they are " +
+                  std::to_string(query_heads) + " and " + std::to_string(kv_heads) + ".");
 
   const double theta = config.number("rope_parameters.rope_theta", config.number("rope_theta", 10000.0));
   inverse_frequency = rope_inverse_frequency(theta, head_dim);
@@ -40,25 +44,36 @@ Status Decoder::declare(ConfigReader& config, const std::string& prefix, Weights
       for (int32_t n = 0; n < sections[axis] && j < rope_axis.size(); ++n) rope_axis[j++] = static_cast<int32_t>(axis);
     }
     if (sections.size() != 3 || j != rope_axis.size() || sections[0] + sections[1] + sections[2] != head_dim / 2) {
-      config.refuse("Expected three `mrope_section` counts that add up to half the head size (" + std::to_string(head_dim / 2) + ").");
+      config.refuse("Expected three `mrope_section` counts that add up to half the head size (" +
+                    std::to_string(head_dim / 2) + ").");
     }
   }
   GAVEL_RETURN_IF_ERROR(config.status());
 
-  const int64_t h = hidden_size, q = int64_t{query_heads} * head_dim, kv = int64_t{kv_heads} * head_dim, f = intermediate_size;
-  embedding = weights->add("embedding", ParameterKind::embedding, {{prefix + "embed_tokens.weight", {vocabulary, h}}}, tied ? Layout::panels : Layout::rows);
+  const int64_t h = hidden_size, q = int64_t{query_heads} * head_dim, kv = int64_t{kv_heads} * head_dim,
+                f = intermediate_size;
+  embedding = weights->add("embedding", ParameterKind::embedding, {{prefix + "embed_tokens.weight", {vocabulary, h}}},
+                           tied ? Layout::panels : Layout::rows);
   for (int32_t i = 0; i < num_layers; ++i) {
     const std::string at = prefix + "layers." + std::to_string(i) + ".";
     const std::string short_name = "layers." + std::to_string(i) + ".";
     DecoderLayer layer;
-    layer.input_norm = weights->add(short_name + "input_norm", ParameterKind::norm, {{at + "input_layernorm.weight", {h}}});
+    layer.input_norm =
+        weights->add(short_name + "input_norm", ParameterKind::norm, {{at + "input_layernorm.weight", {h}}});
     layer.qkv = weights->add(short_name + "qkv", ParameterKind::matrix,
-                             {{at + "self_attn.q_proj.weight", {q, h}}, {at + "self_attn.k_proj.weight", {kv, h}}, {at + "self_attn.v_proj.weight", {kv, h}}});
+                             {{at + "self_attn.q_proj.weight", {q, h}},
+                              {at + "self_attn.k_proj.weight", {kv, h}},
+                              {at + "self_attn.v_proj.weight", {kv, h}}});
     layer.qkv_bias = weights->add(short_name + "qkv_bias", ParameterKind::bias,
-                                  {{at + "self_attn.q_proj.bias", {q}}, {at + "self_attn.k_proj.bias", {kv}}, {at + "self_attn.v_proj.bias", {kv}}});
-    layer.output = weights->add(short_name + "output", ParameterKind::matrix, {{at + "self_attn.o_proj.weight", {h, q}}});
-    layer.post_norm = weights->add(short_name + "post_norm", ParameterKind::norm, {{at + "post_attention_layernorm.weight", {h}}});
-    layer.gate_up = weights->add(short_name + "gate_up", ParameterKind::matrix, {{at + "mlp.gate_proj.weight", {f, h}}, {at + "mlp.up_proj.weight", {f, h}}});
+                                  {{at + "self_attn.q_proj.bias", {q}},
+                                   {at + "self_attn.k_proj.bias", {kv}},
+                                   {at + "self_attn.v_proj.bias", {kv}}});
+    layer.output =
+        weights->add(short_name + "output", ParameterKind::matrix, {{at + "self_attn.o_proj.weight", {h, q}}});
+    layer.post_norm =
+        weights->add(short_name + "post_norm", ParameterKind::norm, {{at + "post_attention_layernorm.weight", {h}}});
+    layer.gate_up = weights->add(short_name + "gate_up", ParameterKind::matrix,
+                                 {{at + "mlp.gate_proj.weight", {f, h}}, {at + "mlp.up_proj.weight", {f, h}}});
     layer.down = weights->add(short_name + "down", ParameterKind::matrix, {{at + "mlp.down_proj.weight", {h, f}}});
     layers.push_back(layer);
   }
@@ -71,7 +86,8 @@ Status Decoder::declare(ConfigReader& config, const std::string& prefix, Weights
   architecture->kv_heads = kv_heads;
   architecture->head_dim = head_dim;
   architecture->rope_axes = sections.empty() ? 1 : 3;
-  architecture->head = tied ? embedding : weights->add("head", ParameterKind::matrix, {{"lm_head.weight", {vocabulary, h}}});
+  architecture->head =
+      tied ? embedding : weights->add("head", ParameterKind::matrix, {{"lm_head.weight", {vocabulary, h}}});
   return Status::success();
 }
 

@@ -1,5 +1,5 @@
-// The Qwen2-style text decoder that several families share: RMSNorm, grouped-query attention with rotary positions (one axis
-// or mRoPE sections), SwiGLU. qkv and gate+up are one matrix each.
+// The Qwen2-style text decoder that several families share: RMSNorm, grouped-query attention with rotary positions (one
+// axis or mRoPE sections), SwiGLU. qkv and gate+up are one matrix each.
 #pragma once
 #include "model/architecture.h"
 
@@ -17,7 +17,8 @@ struct Decoder {
   int32_t embedding, final_norm;
   std::vector<DecoderLayer> layers;
 
-  // Reads the text config and declares the weights under `prefix` ("model."); fills the common fields of `architecture`.
+  // Reads the text config and declares the weights under `prefix` ("model."); fills the common fields of
+  // `architecture`.
   Status declare(ConfigReader& config, const std::string& prefix, Weights* weights, Architecture* architecture);
   // `features` are image rows that replace placeholder embeddings, or absent.
   Tensor forward(Tape& tape, const Weights& weights, const PackView& pack, Tensor features) const;

@@ -11,13 +11,13 @@
 namespace gavel {
 
 struct ImageInput {
-  std::vector<float> pixels;     // [t*h*w, columns]
-  std::array<int32_t, 3> grid{}; // patches in time, height, width
+  std::vector<float> pixels;      // [t*h*w, columns]
+  std::array<int32_t, 3> grid{};  // patches in time, height, width
 };
 
 struct CompletionInput {
   std::vector<int32_t> tokens;
-  std::vector<uint8_t> mask;     // empty: all ones
+  std::vector<uint8_t> mask;  // empty: all ones
   float temperature = 1.0f;
   float advantage = 0.0f;
   std::vector<float> old_logprobs;        // empty: on-policy

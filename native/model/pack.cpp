@@ -12,7 +12,9 @@ int64_t Pack::rows_of(const GroupInput& group) {
 
 Status Pack::add_group(const Architecture& architecture, const GroupInput& group, VisionLayout* vision) {
   if (group.prompt_tokens.empty()) {
-    return Status::error(Code::invalid_argument, "Expected at least one prompt token but received none. The first token of a completion needs one to follow.");
+    return Status::error(
+        Code::invalid_argument,
+        "Expected at least one prompt token but received none. The first token of a completion needs one to follow.");
   }
   auto check_token = [&](int32_t token) { return token >= 0 && token < architecture.vocabulary; };
   const size_t first_unit = vision->feature_of_unit.size();
@@ -24,10 +26,13 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
   size_t unit = first_unit;
   for (int32_t token : group.prompt_tokens) {
     if (!check_token(token)) {
-      return Status::error(Code::tokenizer_mismatch, "Expected tokens below the vocabulary size " + std::to_string(architecture.vocabulary) + " but received " + std::to_string(token) + ". Use the tokenizer of this checkpoint.");
+      return Status::error(Code::tokenizer_mismatch,
+                           "Expected tokens below the vocabulary size " + std::to_string(architecture.vocabulary) +
+                               " but received " + std::to_string(token) + ". Use the tokenizer of this checkpoint.");
     }
     tokens_.push_back(token);
-    feature_rows_.push_back(architecture.image_token >= 0 && token == architecture.image_token ? vision->feature_of_unit[unit++] : -1);
+    feature_rows_.push_back(
+        architecture.image_token >= 0 && token == architecture.image_token ? vision->feature_of_unit[unit++] : -1);
   }
   const int32_t prompt_end = static_cast<int32_t>(tokens_.size());
   for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
@@ -52,10 +57,14 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
     const size_t count = completion.tokens.size();
     for (size_t j = 0; j < count; ++j) {
       if (!check_token(completion.tokens[j])) {
-        return Status::error(Code::tokenizer_mismatch, "Expected tokens below the vocabulary size " + std::to_string(architecture.vocabulary) + " but received " + std::to_string(completion.tokens[j]) + " in a completion. Use the tokenizer of this checkpoint.");
+        return Status::error(Code::tokenizer_mismatch, "Expected tokens below the vocabulary size " +
+                                                           std::to_string(architecture.vocabulary) + " but received " +
+                                                           std::to_string(completion.tokens[j]) +
+                                                           " in a completion. Use the tokenizer of this checkpoint.");
       }
       if (architecture.image_token >= 0 && completion.tokens[j] == architecture.image_token) {
-        return Status::error(Code::bad_data, "Expected no image placeholder in a completion but received one. Images stand in prompts.");
+        return Status::error(
+            Code::bad_data, "Expected no image placeholder in a completion but received one. Images stand in prompts.");
       }
       if (j + 1 == count) break;
       targets_.rows.push_back(static_cast<int32_t>(tokens_.size()));

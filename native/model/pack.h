@@ -1,6 +1,6 @@
-// A packed micro-batch: groups laid out as [prompt | completion 1 | ... | completion G] without padding, images windowed,
-// positions, attention plans, and the targets of the head. The last token of a completion predicts nothing, so it has no row;
-// the last prompt row predicts the first token of every completion of its group.
+// A packed micro-batch: groups laid out as [prompt | completion 1 | ... | completion G] without padding, images
+// windowed, positions, attention plans, and the targets of the head. The last token of a completion predicts nothing,
+// so it has no row; the last prompt row predicts the first token of every completion of its group.
 #pragma once
 #include <span>
 

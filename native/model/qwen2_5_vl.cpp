@@ -18,7 +18,8 @@ class Qwen25Vl final : public Architecture {
   Decoder decoder;
   int32_t depth = 0, vision_hidden = 0, vision_heads = 0, patch_columns = 0, merge = 2, window_units = 1;
   std::vector<int32_t> full_blocks;
-  int32_t patch_weight = -1, merger_norm = -1, merger_in = -1, merger_in_bias = -1, merger_out = -1, merger_out_bias = -1;
+  int32_t patch_weight = -1, merger_norm = -1, merger_in = -1, merger_in_bias = -1, merger_out = -1,
+          merger_out_bias = -1;
   std::vector<VisionBlock> blocks;
   std::vector<float> vision_frequency;
   std::vector<int32_t> vision_axis;
@@ -46,8 +47,11 @@ Status Qwen25Vl::declare(const ModelConfig& config, Weights* weights) {
   const int32_t out = reader.integer("vision_config.out_hidden_size", reader.integer("hidden_size"));
   GAVEL_RETURN_IF_ERROR(reader.status());
   const int32_t vision_head_dim = vision_hidden / vision_heads;
-  if (vision_hidden % vision_heads != 0 || vision_head_dim % 16 != 0) reader.refuse("Expected a vision head size that is a multiple of 16 but it is " + std::to_string(vision_head_dim) + ".");
-  if (out != reader.integer("hidden_size")) reader.refuse("Expected `vision_config.out_hidden_size` to equal `hidden_size`.");
+  if (vision_hidden % vision_heads != 0 || vision_head_dim % 16 != 0)
+    reader.refuse("Expected a vision head size that is a multiple of 16 but it is " + std::to_string(vision_head_dim) +
+                  ".");
+  if (out != reader.integer("hidden_size"))
+    reader.refuse("Expected `vision_config.out_hidden_size` to equal `hidden_size`.");
   if (image_token < 0) reader.refuse("Expected `image_token_id` in config.json of family qwen2_5_vl.");
   if (window_units < 1) reader.refuse("Expected `vision_config.window_size` of at least one merged patch.");
   GAVEL_RETURN_IF_ERROR(reader.status());
@@ -55,7 +59,8 @@ Status Qwen25Vl::declare(const ModelConfig& config, Weights* weights) {
   patch_columns = channels * temporal * patch * patch;
   const int64_t h = vision_hidden, f = inner, merged = int64_t{merge} * merge * h;
   const std::string at = "visual.";
-  patch_weight = weights->add("vision.patch", ParameterKind::matrix, {{at + "patch_embed.proj.weight", {h, patch_columns}}});
+  patch_weight =
+      weights->add("vision.patch", ParameterKind::matrix, {{at + "patch_embed.proj.weight", {h, patch_columns}}});
   for (int32_t i = 0; i < depth; ++i) {
     const std::string b = at + "blocks." + std::to_string(i) + ".", n = "vision." + std::to_string(i) + ".";
     VisionBlock block;
@@ -65,8 +70,10 @@ Status Qwen25Vl::declare(const ModelConfig& config, Weights* weights) {
     block.proj = weights->add(n + "proj", ParameterKind::matrix, {{b + "attn.proj.weight", {h, h}}});
     block.proj_bias = weights->add(n + "proj_bias", ParameterKind::bias, {{b + "attn.proj.bias", {h}}});
     block.norm2 = weights->add(n + "norm2", ParameterKind::norm, {{b + "norm2.weight", {h}}});
-    block.gate_up = weights->add(n + "gate_up", ParameterKind::matrix, {{b + "mlp.gate_proj.weight", {f, h}}, {b + "mlp.up_proj.weight", {f, h}}});
-    block.gate_up_bias = weights->add(n + "gate_up_bias", ParameterKind::bias, {{b + "mlp.gate_proj.bias", {f}}, {b + "mlp.up_proj.bias", {f}}});
+    block.gate_up = weights->add(n + "gate_up", ParameterKind::matrix,
+                                 {{b + "mlp.gate_proj.weight", {f, h}}, {b + "mlp.up_proj.weight", {f, h}}});
+    block.gate_up_bias = weights->add(n + "gate_up_bias", ParameterKind::bias,
+                                      {{b + "mlp.gate_proj.bias", {f}}, {b + "mlp.up_proj.bias", {f}}});
     block.down = weights->add(n + "down", ParameterKind::matrix, {{b + "mlp.down_proj.weight", {h, f}}});
     block.down_bias = weights->add(n + "down_bias", ParameterKind::bias, {{b + "mlp.down_proj.bias", {h}}});
     blocks.push_back(block);
@@ -128,10 +135,15 @@ Status Qwen25Vl::add_image(const ImageInput& image, VisionLayout* layout) const 
   const auto [time, height, width] = image.grid;
   const int64_t patches = int64_t{time} * height * width;
   if (time < 1 || height < 1 || width < 1 || height % merge != 0 || width % merge != 0) {
-    return Status::error(Code::bad_data, "Expected an image grid of whole " + std::to_string(merge) + "x" + std::to_string(merge) + " units but received " + std::to_string(time) + "x" + std::to_string(height) + "x" + std::to_string(width) + " patches.");
+    return Status::error(Code::bad_data, "Expected an image grid of whole " + std::to_string(merge) + "x" +
+                                             std::to_string(merge) + " units but received " + std::to_string(time) +
+                                             "x" + std::to_string(height) + "x" + std::to_string(width) + " patches.");
   }
   if (static_cast<int64_t>(image.pixels.size()) != patches * patch_columns) {
-    return Status::error(Code::bad_data, "Expected " + std::to_string(patches * patch_columns) + " pixel values for a grid of " + std::to_string(patches) + " patches but received " + std::to_string(image.pixels.size()) + ". Prepare images with this checkpoint's processor.");
+    return Status::error(Code::bad_data, "Expected " + std::to_string(patches * patch_columns) +
+                                             " pixel values for a grid of " + std::to_string(patches) +
+                                             " patches but received " + std::to_string(image.pixels.size()) +
+                                             ". Prepare images with this checkpoint's processor.");
   }
   const int32_t first_patch = static_cast<int32_t>(layout->patch_order.size());
   const int32_t rows = height / merge, cols = width / merge, unit = merge * merge;
@@ -174,14 +186,18 @@ Status Qwen25Vl::positions(const GroupInput& group, Positions* positions) const 
       continue;
     }
     if (image >= group.images.size()) {
-      return Status::error(Code::image_count_mismatch, "Expected " + std::to_string(group.images.size()) + " images in the prompt but its tokens hold more placeholders.");
+      return Status::error(Code::image_count_mismatch,
+                           "Expected " + std::to_string(group.images.size()) +
+                               " images in the prompt but its tokens hold more placeholders.");
     }
     const auto [time, height, width] = group.images[image++].grid;
     const int32_t rows = height / merge, cols = width / merge;
     const size_t count = static_cast<size_t>(time) * rows * cols;
     for (size_t n = 0; n < count; ++n, ++i) {
       if (i >= tokens.size() || tokens[i] != image_token) {
-        return Status::error(Code::image_count_mismatch, "Expected " + std::to_string(count) + " placeholder tokens for image " + std::to_string(image) + " but the prompt has " + std::to_string(n) + ".");
+        return Status::error(Code::image_count_mismatch, "Expected " + std::to_string(count) +
+                                                             " placeholder tokens for image " + std::to_string(image) +
+                                                             " but the prompt has " + std::to_string(n) + ".");
       }
       const int32_t in_frame = static_cast<int32_t>(n) % (rows * cols);
       positions->axes[0].push_back(next);
@@ -191,7 +207,9 @@ Status Qwen25Vl::positions(const GroupInput& group, Positions* positions) const 
     next += std::max(rows, cols);
   }
   if (image != group.images.size()) {
-    return Status::error(Code::image_count_mismatch, "Expected placeholders for " + std::to_string(group.images.size()) + " images but the prompt's tokens name " + std::to_string(image) + ".");
+    return Status::error(Code::image_count_mismatch,
+                         "Expected placeholders for " + std::to_string(group.images.size()) +
+                             " images but the prompt's tokens name " + std::to_string(image) + ".");
   }
   positions->next = next;
   return Status::success();

@@ -60,7 +60,8 @@ Status Weights::allocate_tensor(Tensor* tensor, Shape shape, DType dtype, Layout
   // Small tensors share nothing: a page each is the price of one rule. Kernels may read 64 bytes past a vector's end.
   void* data = allocate_pages(size + 64);
   if (data == nullptr) {
-    return Status::error(Code::out_of_memory, "Expected " + std::to_string(size) + " bytes for a weight tensor but the system refused them.")
+    return Status::error(Code::out_of_memory,
+                         "Expected " + std::to_string(size) + " bytes for a weight tensor but the system refused them.")
         .with("requestedBytes", std::to_string(size));
   }
   blocks_.emplace_back(data, size + 64);
@@ -72,7 +73,8 @@ Status Weights::allocate_tensor(Tensor* tensor, Shape shape, DType dtype, Layout
 Status Weights::allocate(DType dtype) {
   dtype_ = dtype;
   for (Parameter& parameter : parameters_) {
-    GAVEL_RETURN_IF_ERROR(allocate_tensor(&parameter.value, parameter.value.shape, dtype, parameter.value.layout, parameter.count()));
+    GAVEL_RETURN_IF_ERROR(
+        allocate_tensor(&parameter.value, parameter.value.shape, dtype, parameter.value.layout, parameter.count()));
   }
   allocated_ = true;
   return Status::success();
@@ -84,7 +86,8 @@ Status Weights::ensure_gradients() {
     const Tensor& value = parameter.value;
     GAVEL_RETURN_IF_ERROR(allocate_tensor(&parameter.grad, value.shape, DType::f32, value.layout, parameter.count()));
     if (dtype_ == DType::bf16 && !parameter.master) {
-      GAVEL_RETURN_IF_ERROR(allocate_tensor(&parameter.master, value.shape, DType::f32, value.layout, parameter.count()));
+      GAVEL_RETURN_IF_ERROR(
+          allocate_tensor(&parameter.master, value.shape, DType::f32, value.layout, parameter.count()));
       for (int64_t i = 0; i < parameter.count(); ++i) parameter.master.f32()[i] = bf16_to_float(value.bf16()[i]);
     }
   }
@@ -95,8 +98,10 @@ Status Weights::ensure_moments() {
   for (Parameter& parameter : parameters_) {
     if (!parameter.trainable || parameter.moment1) continue;
     const Tensor& value = parameter.value;
-    GAVEL_RETURN_IF_ERROR(allocate_tensor(&parameter.moment1, value.shape, DType::f32, value.layout, parameter.count()));
-    GAVEL_RETURN_IF_ERROR(allocate_tensor(&parameter.moment2, value.shape, DType::f32, value.layout, parameter.count()));
+    GAVEL_RETURN_IF_ERROR(
+        allocate_tensor(&parameter.moment1, value.shape, DType::f32, value.layout, parameter.count()));
+    GAVEL_RETURN_IF_ERROR(
+        allocate_tensor(&parameter.moment2, value.shape, DType::f32, value.layout, parameter.count()));
   }
   return Status::success();
 }
@@ -109,9 +114,10 @@ void Weights::zero_gradients() {
 
 void Weights::set_trainable(const std::vector<std::string>& source_names) {
   for (Parameter& parameter : parameters_) {
-    parameter.trainable = std::any_of(parameter.sources.begin(), parameter.sources.end(), [&](const SourceTensor& source) {
-      return std::find(source_names.begin(), source_names.end(), source.name) != source_names.end();
-    });
+    parameter.trainable =
+        std::any_of(parameter.sources.begin(), parameter.sources.end(), [&](const SourceTensor& source) {
+          return std::find(source_names.begin(), source_names.end(), source.name) != source_names.end();
+        });
   }
 }
 
@@ -143,8 +149,8 @@ Tensor* Weights::tensor_of(Parameter& parameter, TensorKind kind) {
   return nullptr;
 }
 
-void Weights::read_rows(const Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin, int64_t rows,
-                        float* out) const {
+void Weights::read_rows(const Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin,
+                        int64_t rows, float* out) const {
   const Tensor& tensor = *const_cast<Weights*>(this)->tensor_of(const_cast<Parameter&>(parameter), kind);
   const int64_t cols = source_cols(source);
   for (int64_t row = 0; row < rows; ++row) {
@@ -155,8 +161,8 @@ void Weights::read_rows(const Parameter& parameter, const SourceTensor& source, 
   }
 }
 
-void Weights::write_rows(Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin, int64_t rows,
-                         const float* data) {
+void Weights::write_rows(Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin,
+                         int64_t rows, const float* data) {
   Tensor& tensor = *tensor_of(parameter, kind);
   const int64_t cols = source_cols(source);
   for (int64_t row = 0; row < rows; ++row) {
@@ -178,10 +184,13 @@ Status Weights::read(std::string_view source, TensorKind kind, std::vector<float
   const SourceTensor* found = nullptr;
   Parameter* parameter = const_cast<Weights*>(this)->find(source, &found);
   if (parameter == nullptr) {
-    return Status::error(Code::invalid_argument, "Expected the name of a tensor of this model but received \"" + std::string(source) + "\".");
+    return Status::error(Code::invalid_argument,
+                         "Expected the name of a tensor of this model but received \"" + std::string(source) + "\".");
   }
   if (!*const_cast<Weights*>(this)->tensor_of(*parameter, kind)) {
-    return Status::error(Code::invalid_argument, "Expected a trainable tensor with that state for \"" + std::string(source) + "\" but it has none yet. It exists after the first training step.");
+    return Status::error(Code::invalid_argument,
+                         "Expected a trainable tensor with that state for \"" + std::string(source) +
+                             "\" but it has none yet. It exists after the first training step.");
   }
   out->resize(static_cast<size_t>(found->shape.count()));
   read_rows(*parameter, *found, kind, 0, found->shape[0], out->data());
@@ -192,16 +201,20 @@ Status Weights::write(std::string_view source, TensorKind kind, const float* dat
   const SourceTensor* found = nullptr;
   Parameter* parameter = find(source, &found);
   if (parameter == nullptr) {
-    return Status::error(Code::invalid_argument, "Expected the name of a tensor of this model but received \"" + std::string(source) + "\".");
+    return Status::error(Code::invalid_argument,
+                         "Expected the name of a tensor of this model but received \"" + std::string(source) + "\".");
   }
   if (static_cast<int64_t>(count) != found->shape.count()) {
-    return Status::error(Code::invalid_argument, "Expected " + std::to_string(found->shape.count()) + " values for \"" + std::string(source) + "\" but received " + std::to_string(count) + ".");
+    return Status::error(Code::invalid_argument, "Expected " + std::to_string(found->shape.count()) + " values for \"" +
+                                                     std::string(source) + "\" but received " + std::to_string(count) +
+                                                     ".");
   }
   if (kind != TensorKind::value) {
     GAVEL_RETURN_IF_ERROR(ensure_gradients());
     GAVEL_RETURN_IF_ERROR(ensure_moments());
     if (!*tensor_of(*parameter, kind)) {
-      return Status::error(Code::invalid_argument, "Expected a trainable tensor for \"" + std::string(source) + "\" but it is frozen or has no master.");
+      return Status::error(Code::invalid_argument, "Expected a trainable tensor for \"" + std::string(source) +
+                                                       "\" but it is frozen or has no master.");
     }
   }
   write_rows(*parameter, *found, kind, 0, found->shape[0], data);
@@ -234,11 +247,13 @@ void Weights::initialize(uint64_t seed, double std) {
 
 Status Weights::copy_from(const Weights& other) {
   if (other.size() != size() || other.dtype_ != dtype_) {
-    return Status::error(Code::invalid_argument, "Expected a model of the same family, shape and dtype to copy weights from.");
+    return Status::error(Code::invalid_argument,
+                         "Expected a model of the same family, shape and dtype to copy weights from.");
   }
   for (int32_t i = 0; i < size(); ++i) {
     if (!(other.parameter(i).value.shape == parameter(i).value.shape)) {
-      return Status::error(Code::invalid_argument, "Expected the shape of \"" + parameter(i).name + "\" to be equal in both models.");
+      return Status::error(Code::invalid_argument,
+                           "Expected the shape of \"" + parameter(i).name + "\" to be equal in both models.");
     }
   }
   for (int32_t i = 0; i < size(); ++i) {

@@ -1,6 +1,6 @@
-// The one copy of a model's weights, in the packed layout the kernels read, with gradients, masters and moments in the same
-// order. A parameter is what a kernel reads (qkv is one matrix); a source is a tensor of a Hugging Face checkpoint and the
-// rows of a parameter it fills. Owned by Model; job thread only.
+// The one copy of a model's weights, in the packed layout the kernels read, with gradients, masters and moments in the
+// same order. A parameter is what a kernel reads (qkv is one matrix); a source is a tensor of a Hugging Face checkpoint
+// and the rows of a parameter it fills. Owned by Model; job thread only.
 #pragma once
 #include <string>
 #include <string_view>
@@ -65,8 +65,8 @@ class Weights {
   Status read(std::string_view source, TensorKind kind, std::vector<float>* out) const;
   Status write(std::string_view source, TensorKind kind, const float* data, size_t count);
   // Rows [row_begin, row_begin + rows) of the source, so that files stream without a whole copy.
-  void read_rows(const Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin, int64_t rows,
-                 float* out) const;
+  void read_rows(const Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin,
+                 int64_t rows, float* out) const;
   void write_rows(Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin, int64_t rows,
                   const float* data);
   // Null when no parameter has that source.

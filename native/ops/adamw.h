@@ -1,5 +1,5 @@
-// AdamW (Loshchilov and Hutter 2019) over one parameter, elementwise in the packed order; torch.optim.AdamW's arithmetic.
-// With a master, the master moves and the value is its rounding.
+// AdamW (Loshchilov and Hutter 2019) over one parameter, elementwise in the packed order; torch.optim.AdamW's
+// arithmetic. With a master, the master moves and the value is its rounding.
 #pragma once
 #include "core/tensor.h"
 

@@ -1,11 +1,12 @@
 // Attention over ordered key blocks of 64. K and V of every row are first written into a block store (transient in
 // training, paged in the sampler), then each query visits its blocks in ascending order carrying (max, sum, out)
 // unnormalised (Dao et al. 2022). Blocks lie on one grid from key 0, so a row's bits do not depend on where its prompt
-// ends, who shares its blocks, or whether it is decoded or trained. Rules for masks and zeros: docs/design.md, Exactness.
+// ends, who shares its blocks, or whether it is decoded or trained. Rules for masks and zeros: docs/design.md,
+// Exactness.
 //
 // Row t sees keys [0, row_keys[t]) of the list  block_ids[shared_begin .. +shared_count) ++ block_ids[row_tail[t] ..).
-// That one form covers causal decoder rows (row_keys = position + 1), vision windows and full vision blocks (row_keys = size
-// of the range for every row), and decoding (rows of a group share the prompt's full blocks, tails are their own).
+// That one form covers causal decoder rows (row_keys = position + 1), vision windows and full vision blocks (row_keys =
+// size of the range for every row), and decoding (rows of a group share the prompt's full blocks, tails are their own).
 #pragma once
 #include "core/tensor.h"
 
@@ -26,8 +27,8 @@ struct QueryTile {
   int32_t shared_begin, shared_count;  // into block_ids: blocks that every row of the tile visits first
 };
 
-// Rows [row_begin, row_end) and tiles [tile_begin, tile_end) that touch one another's keys and nobody else's: a group, or
-// a vision window. The backward accumulates a unit's dK and dV in one fixed order.
+// Rows [row_begin, row_end) and tiles [tile_begin, tile_end) that touch one another's keys and nobody else's: a group,
+// or a vision window. The backward accumulates a unit's dK and dV in one fixed order.
 struct AttentionUnit {
   int32_t row_begin, row_end, tile_begin, tile_end;
 };

@@ -17,7 +17,8 @@ inline Tensor embedding(Tape& tape, Tensor table, const int32_t* tokens, int64_t
   return p.out;
 }
 
-inline Tensor patch_embedding(Tape& tape, Tensor weight, Tensor bias, const float* pixels, const int32_t* order, int64_t rows) {
+inline Tensor patch_embedding(Tape& tape, Tensor weight, Tensor bias, const float* pixels, const int32_t* order,
+                              int64_t rows) {
   PatchEmbedding p;
   p.weight = weight;
   p.bias = bias;

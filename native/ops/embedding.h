@@ -1,15 +1,15 @@
 // out[t] = features[feature_rows[t]] where feature_rows[t] >= 0, else table[tokens[t]].
-// The table may be in panel layout (tied with the head) or in rows. Backward adds into grad_table (fp32, the table's own
-// order) in ascending t, and writes grad_features rows once (a feature row stands at one token only).
+// The table may be in panel layout (tied with the head) or in rows. Backward adds into grad_table (fp32, the table's
+// own order) in ascending t, and writes grad_features rows once (a feature row stands at one token only).
 #pragma once
 #include "core/tensor.h"
 
 namespace gavel {
 
 struct Embedding {
-  Tensor out;       // [T, H]
-  Tensor table;     // [V, H], rows or panels
-  Tensor features;  // [N, H] or absent
+  Tensor out;                             // [T, H]
+  Tensor table;                           // [V, H], rows or panels
+  Tensor features;                        // [N, H] or absent
   const int32_t* tokens = nullptr;        // [T]
   const int32_t* feature_rows = nullptr;  // [T] or null
   // backward

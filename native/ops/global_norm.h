@@ -1,5 +1,5 @@
-// L2 norm over several fp32 gradients, summed in double by fixed chunks of 4096 elements in order; finite says whether every
-// element is.
+// L2 norm over several fp32 gradients, summed in double by fixed chunks of 4096 elements in order; finite says whether
+// every element is.
 #pragma once
 #include "core/tensor.h"
 

@@ -1,14 +1,15 @@
-// out[p] = weight . pixels[order[p]]: the vision tower's convolution over non-overlapping patches, as one matrix product.
-// Pixels are fp32 as the image processor made them; they are rounded to the weight's dtype once, then the chain is linear's.
+// out[p] = weight . pixels[order[p]]: the vision tower's convolution over non-overlapping patches, as one matrix
+// product. Pixels are fp32 as the image processor made them; they are rounded to the weight's dtype once, then the
+// chain is linear's.
 #pragma once
 #include "core/tensor.h"
 
 namespace gavel {
 
 struct PatchEmbedding {
-  Tensor out;     // [T, H]
-  Tensor weight;  // [H, channels * temporal * patch * patch], panels
-  Tensor bias;    // [H] or absent
+  Tensor out;                      // [T, H]
+  Tensor weight;                   // [H, channels * temporal * patch * patch], panels
+  Tensor bias;                     // [H] or absent
   const float* pixels = nullptr;   // [T, columns]
   const int32_t* order = nullptr;  // [T]: row of `pixels` that stands at p, or null for the identity
   Tensor gathered;                 // [T, columns], weight's dtype: kept for the backward

@@ -1,26 +1,27 @@
 // Every op of the engine in ONE list. A row gives: name, parameter struct, and whether it has a backward. A device is a
 // table of functions in this order; native/cpu and native/reference define <device>::<name>_forward(Context&, const
-// <Struct>&) and, where the row says so, <name>_backward. Parameter structs live in ops/<name>.h and are trivially copyable.
+// <Struct>&) and, where the row says so, <name>_backward. Parameter structs live in ops/<name>.h and are trivially
+// copyable.
 #pragma once
 #include <cstdint>
 
 #include "core/context.h"
 
 //        name             parameters        backward
-#define GAVEL_OPS(X)                             \
-  X(embedding, Embedding, true)                  \
-  X(patch_embedding, PatchEmbedding, true)       \
-  X(rms_norm, RmsNorm, true)                     \
-  X(layer_norm, LayerNorm, true)                 \
-  X(linear, Linear, true)                        \
-  X(rope_table, RopeTable, false)                \
-  X(rope, Rope, true)                            \
-  X(attention, Attention, true)                  \
-  X(swiglu, Swiglu, true)                        \
-  X(gelu, Gelu, true)                            \
-  X(head_logprob, HeadLogprob, true)             \
-  X(sample_token, SampleToken, false)            \
-  X(adamw, AdamW, false)                         \
+#define GAVEL_OPS(X)                       \
+  X(embedding, Embedding, true)            \
+  X(patch_embedding, PatchEmbedding, true) \
+  X(rms_norm, RmsNorm, true)               \
+  X(layer_norm, LayerNorm, true)           \
+  X(linear, Linear, true)                  \
+  X(rope_table, RopeTable, false)          \
+  X(rope, Rope, true)                      \
+  X(attention, Attention, true)            \
+  X(swiglu, Swiglu, true)                  \
+  X(gelu, Gelu, true)                      \
+  X(head_logprob, HeadLogprob, true)       \
+  X(sample_token, SampleToken, false)      \
+  X(adamw, AdamW, false)                   \
   X(global_norm, GlobalNorm, false)
 
 namespace gavel {

@@ -1,5 +1,6 @@
 // Rotates the first `heads` heads of each row in place (Su et al. 2021; the half-split form): (a, b) -> (a cos - b sin,
-// b cos + a sin) for a = x[j], b = x[j + D/2]. Computed in fp32, rounded once. Backward is the inverse rotation, in place.
+// b cos + a sin) for a = x[j], b = x[j + D/2]. Computed in fp32, rounded once. Backward is the inverse rotation, in
+// place.
 #pragma once
 #include "core/tensor.h"
 

@@ -6,7 +6,8 @@
 
 namespace gavel {
 
-Tape::Tape(Context& context, const OpTable& ops, Arena& arena, const std::vector<Tensor>& parameter_grads, Options options)
+Tape::Tape(Context& context, const OpTable& ops, Arena& arena, const std::vector<Tensor>& parameter_grads,
+           Options options)
     : context_(context), ops_(ops), arena_(arena), parameter_grads_(parameter_grads), options_(options) {}
 
 Tensor Tape::activation(Shape shape, DType dtype) {

@@ -1,7 +1,7 @@
 // Records the ops of a forward and runs their backwards in reverse. The same graph code runs three ways: dry (nothing
-// executed, the arena only counts: the plan of a step), recording (training) and plain (sampling, scoring: a block's inner
-// activations are dropped at once). Per-block recompute: block() keeps only the block's input and output.
-// A failure (an op without a gradient that needs one) is kept in status(); later calls do nothing. Job thread only.
+// executed, the arena only counts: the plan of a step), recording (training) and plain (sampling, scoring: a block's
+// inner activations are dropped at once). Per-block recompute: block() keeps only the block's input and output. A
+// failure (an op without a gradient that needs one) is kept in status(); later calls do nothing. Job thread only.
 #pragma once
 #include <cstring>
 #include <functional>
@@ -50,15 +50,16 @@ class Tape {
     requires_[static_cast<size_t>(output)] = 1;
     if (!options_.recording) return;
     if (ops_[op].backward == nullptr) {
-      status_ = Status::error(Code::unsupported, std::string("Expected a backward for op ") + ops_[op].name + " on device " +
-                                                     ops_.device + " but it has none. Freeze what leads to it.");
+      status_ =
+          Status::error(Code::unsupported, std::string("Expected a backward for op ") + ops_[op].name + " on device " +
+                                               ops_.device + " but it has none. Freeze what leads to it.");
       return;
     }
     entries_.push_back({output, in_place, [this, op, parameters]() mutable { backward_of(op, parameters); }});
   }
 
-  // Runs `body` as one block: a unit of recompute when recording with checkpointing, of memory reuse when not recording.
-  // The result must have the shape and dtype of x.
+  // Runs `body` as one block: a unit of recompute when recording with checkpointing, of memory reuse when not
+  // recording. The result must have the shape and dtype of x.
   Tensor block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body);
 
   // The gradient buffer of an output, for the caller to fill before backward().
@@ -69,7 +70,7 @@ class Tape {
   class Binder {
    public:
     explicit Binder(Tape& tape) : tape_(tape) {}
-    Tensor output(const Tensor& tensor) const;                  // its gradient, all of it
+    Tensor output(const Tensor& tensor) const;                   // its gradient, all of it
     Tensor input(const Tensor& tensor, bool& accumulate) const;  // where to add or write; absent when not needed
     Tensor input_overwritten(const Tensor& tensor) const;
     Tensor parameter(const Tensor& tensor) const;
@@ -94,7 +95,7 @@ class Tape {
 
   template <class Parameters>
   void backward_of(Op op, Parameters& parameters) {
-    if constexpr (requires(Binder& binder) { Parameters::bind(parameters, binder); }) {
+    if constexpr (requires(Binder & binder) { Parameters::bind(parameters, binder); }) {
       Binder binder(*this);
       Parameters::bind(parameters, binder);
       if (!dry() && status_.ok()) ops_[op].backward(context_, &parameters);

@@ -12,14 +12,14 @@ constexpr OpRow row(const char* name, [[maybe_unused]] Backward backward) {
   [](Context& context, const void* p) { reference::name##_backward(context, *static_cast<const Struct*>(p)); }
 #define GAVEL_BACKWARD_false(name, Struct) nullptr
 
-const OpTable kTable = {
-    "reference",
-    {
-#define GAVEL_OP(name, Struct, backward) \
-  row<backward, Struct, reference::name##_forward>(#name, static_cast<void (*)(Context&, const void*)>(GAVEL_BACKWARD_##backward(name, Struct))),
-        GAVEL_OPS(GAVEL_OP)
+const OpTable kTable = {"reference",
+                        {
+#define GAVEL_OP(name, Struct, backward)            \
+  row<backward, Struct, reference::name##_forward>( \
+      #name, static_cast<void (*)(Context&, const void*)>(GAVEL_BACKWARD_##backward(name, Struct))),
+                            GAVEL_OPS(GAVEL_OP)
 #undef GAVEL_OP
-    }};
+                        }};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Pages of keys and values for all layers: block b of layer l lies at l * layer_bytes + b * block_bytes. Memory is reserved
-// for the worst case that was admitted and touched only where used. Job thread only.
+// Pages of keys and values for all layers: block b of layer l lies at l * layer_bytes + b * block_bytes. Memory is
+// reserved for the worst case that was admitted and touched only where used. Job thread only.
 #pragma once
 #include <vector>
 
@@ -17,12 +17,15 @@ class KvPool {
   KvPool& operator=(const KvPool&) = delete;
 
   Status reserve(const Architecture& architecture, DType dtype, int32_t blocks) {
-    const int64_t block = int64_t{architecture.kv_heads} * 2 * kKeyBlock * architecture.head_dim * static_cast<int64_t>(dtype_size(dtype));
+    const int64_t block = int64_t{architecture.kv_heads} * 2 * kKeyBlock * architecture.head_dim *
+                          static_cast<int64_t>(dtype_size(dtype));
     layer_bytes_ = block * blocks;
     size_ = static_cast<size_t>(layer_bytes_) * static_cast<size_t>(architecture.num_layers);
     data_ = static_cast<uint8_t*>(allocate_pages(size_));
     if (data_ == nullptr) {
-      return Status::error(Code::out_of_memory, "Expected " + std::to_string(size_) + " bytes for keys and values but the system refused them. Use fewer rows at once (`maxRows`) or shorter completions.")
+      return Status::error(Code::out_of_memory, "Expected " + std::to_string(size_) +
+                                                    " bytes for keys and values but the system refused them. Use fewer "
+                                                    "rows at once (`maxRows`) or shorter completions.")
           .with("requestedBytes", std::to_string(size_));
     }
     for (int32_t id = blocks; id-- > 0;) free_.push_back(id);

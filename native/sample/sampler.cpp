@@ -22,7 +22,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 struct Group {
   int32_t request = 0;
   int32_t prompt_length = 0, next_position = 0;
-  std::vector<int32_t> blocks;      // the prompt's pages, the partial last one included
+  std::vector<int32_t> blocks;       // the prompt's pages, the partial last one included
   std::vector<uint8_t> last_hidden;  // [H] of the last prompt row: predicts every first token
   int32_t admitted = 0, finished = 0;
   int32_t full_blocks() const { return prompt_length / kKeyBlock; }
@@ -39,8 +39,13 @@ struct Row {
 
 class Run {
  public:
-  Run(Model& model, Context& context, const std::vector<SampleRequest>& requests, const SampleSettings& settings, SampleStats* stats)
-      : model_(model), context_(context), requests_(requests), settings_(settings), stats_(*stats),
+  Run(Model& model, Context& context, const std::vector<SampleRequest>& requests, const SampleSettings& settings,
+      SampleStats* stats)
+      : model_(model),
+        context_(context),
+        requests_(requests),
+        settings_(settings),
+        stats_(*stats),
         no_grads_(static_cast<size_t>(model.weights().size())) {}
 
   Status prepare();
@@ -91,8 +96,10 @@ Status Run::prepare() {
   int32_t own = 0, prompt = 0, rows = 0;
   int64_t prompts_at_once = 0;
   for (const SampleRequest& request : requests_) {
-    if (request.prompt_tokens.empty()) return Status::error(Code::invalid_argument, "Expected at least one prompt token but received none.");
-    if (request.count < 1 || request.max_new_tokens < 1) return Status::error(Code::invalid_argument, "Expected `count` and `maxNewTokens` of at least 1.");
+    if (request.prompt_tokens.empty())
+      return Status::error(Code::invalid_argument, "Expected at least one prompt token but received none.");
+    if (request.count < 1 || request.max_new_tokens < 1)
+      return Status::error(Code::invalid_argument, "Expected `count` and `maxNewTokens` of at least 1.");
     own = std::max(own, own_pages(request));
     prompt = std::max(prompt, prompt_pages(request));
     rows = std::min(settings_.max_rows, rows + request.count);
@@ -100,8 +107,11 @@ Status Run::prepare() {
   }
   prompts_at_once = std::min<int64_t>(prompts_at_once, static_cast<int64_t>(requests_.size()));
   const int64_t blocks = int64_t{rows} * own + prompts_at_once * prompt;
-  if (blocks > 1 << 30) return Status::error(Code::out_of_memory, "Expected fewer rows or shorter completions: the key-value pages do not fit.");
-  GAVEL_RETURN_IF_ERROR(pool_.reserve(model_.architecture(), model_.weights().dtype(), static_cast<int32_t>(std::max<int64_t>(blocks, 1))));
+  if (blocks > 1 << 30)
+    return Status::error(Code::out_of_memory,
+                         "Expected fewer rows or shorter completions: the key-value pages do not fit.");
+  GAVEL_RETURN_IF_ERROR(pool_.reserve(model_.architecture(), model_.weights().dtype(),
+                                      static_cast<int32_t>(std::max<int64_t>(blocks, 1))));
   stats_.kv_bytes = pool_.size_bytes();
   return Status::success();
 }
@@ -127,7 +137,9 @@ Status Run::compute_prompts(const std::vector<int32_t>& batch) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<GroupInput> inputs;
   std::vector<const GroupInput*> pointers;
-  for (int32_t request : batch) inputs.push_back({requests_[static_cast<size_t>(request)].prompt_tokens, requests_[static_cast<size_t>(request)].images, {}});
+  for (int32_t request : batch)
+    inputs.push_back(
+        {requests_[static_cast<size_t>(request)].prompt_tokens, requests_[static_cast<size_t>(request)].images, {}});
   for (const GroupInput& input : inputs) pointers.push_back(&input);
   Pack pack;
   GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), pointers));
@@ -138,7 +150,8 @@ Status Run::compute_prompts(const std::vector<int32_t>& batch) {
     group->request = batch[i];
     group->prompt_length = pack.prompts()[i].size();
     group->next_position = pack.next_positions()[i];
-    for (int32_t n = prompt_pages(requests_[static_cast<size_t>(batch[i])]); n-- > 0;) group->blocks.push_back(pool_.take());
+    for (int32_t n = prompt_pages(requests_[static_cast<size_t>(batch[i])]); n-- > 0;)
+      group->blocks.push_back(pool_.take());
     builder.add_prefill(pack.prompts()[i], group->blocks);
     stats_.prompt_tokens += group->prompt_length;
     made.push_back(std::move(group));
@@ -149,13 +162,15 @@ Status Run::compute_prompts(const std::vector<int32_t>& batch) {
   view.plan = &plan_view;
   view.kv = pool_.data();
   view.kv_layer_bytes = pool_.layer_bytes();
-  const size_t row_bytes = static_cast<size_t>(model_.architecture().hidden_size) * dtype_size(model_.weights().dtype());
+  const size_t row_bytes =
+      static_cast<size_t>(model_.architecture().hidden_size) * dtype_size(model_.weights().dtype());
   GAVEL_RETURN_IF_ERROR(run_graph([&] {
     Tape tape(context_, cpu_ops(), model_.arena(), no_grads_, {});
     const Tensor hidden = model_.architecture().forward(tape, model_.weights(), view);
     if (tape.dry() || !tape.status().ok()) return Status(tape.status());
     for (size_t i = 0; i < made.size(); ++i) {
-      const uint8_t* row = static_cast<const uint8_t*>(hidden.data) + static_cast<size_t>(pack.prompts()[i].end - 1) * row_bytes;
+      const uint8_t* row =
+          static_cast<const uint8_t*>(hidden.data) + static_cast<size_t>(pack.prompts()[i].end - 1) * row_bytes;
       made[i]->last_hidden.assign(row, row + row_bytes);
     }
     return Status::success();
@@ -184,7 +199,8 @@ Status Run::prefill() {
     }
     batch.push_back(static_cast<int32_t>(next_request_++));
     prompt_rows += static_cast<int64_t>(request.prompt_tokens.size());
-    pages -= prompt_pages(request) + own_pages(request) * static_cast<int32_t>(std::min<int64_t>(request.count, free_rows));
+    pages -=
+        prompt_pages(request) + own_pages(request) * static_cast<int32_t>(std::min<int64_t>(request.count, free_rows));
     free_rows -= request.count;
   }
   return batch.empty() ? Status::success() : compute_prompts(batch);
@@ -194,7 +210,8 @@ void Run::admit() {
   for (const auto& group : groups_) {
     const SampleRequest& request = requests_[static_cast<size_t>(group->request)];
     const int32_t own = own_pages(request);
-    while (group->admitted < request.count && static_cast<int32_t>(rows_.size()) < settings_.max_rows && pool_.available() - promised_ >= own) {
+    while (group->admitted < request.count && static_cast<int32_t>(rows_.size()) < settings_.max_rows &&
+           pool_.available() - promised_ >= own) {
       auto row = std::make_unique<Row>();
       row->group = group.get();
       row->reserved = own;
@@ -206,7 +223,8 @@ void Run::admit() {
     }
   }
   // Rows of a group side by side read its prompt's pages once.
-  std::stable_sort(rows_.begin(), rows_.end(), [](const auto& a, const auto& b) { return a->completion.request < b->completion.request; });
+  std::stable_sort(rows_.begin(), rows_.end(),
+                   [](const auto& a, const auto& b) { return a->completion.request < b->completion.request; });
 }
 
 // One forward over every row that has drawn a token; the others take their group's last prompt row.
@@ -228,7 +246,8 @@ Status Run::decode() {
   if (tokens.empty()) return Status::success();
   const int32_t count = static_cast<int32_t>(tokens.size());
   std::vector<int32_t> all_positions;
-  for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) all_positions.insert(all_positions.end(), positions.begin(), positions.end());
+  for (int32_t axis = 0; axis < architecture.rope_axes; ++axis)
+    all_positions.insert(all_positions.end(), positions.begin(), positions.end());
 
   PlanBuilder builder(count);
   std::vector<DecodeRow> group_rows;
@@ -251,7 +270,8 @@ Status Run::decode() {
       }
       group_rows.push_back({row.blocks, keys});
     }
-    builder.add_decode_rows(begin, std::span(group->blocks).first(static_cast<size_t>(group->full_blocks())), group_rows);
+    builder.add_decode_rows(begin, std::span(group->blocks).first(static_cast<size_t>(group->full_blocks())),
+                            group_rows);
     begin = end;
   }
   const OwnedPlan plan = std::move(builder).finish();
@@ -268,7 +288,8 @@ Status Run::decode() {
     const Tensor hidden = architecture.forward(tape, model_.weights(), view);
     if (tape.dry() || !tape.status().ok()) return Status(tape.status());
     for (size_t n = 0; n < slots.size(); ++n) {
-      std::memcpy(hidden_.data() + static_cast<size_t>(slots[n]) * row_bytes, static_cast<const uint8_t*>(hidden.data) + n * row_bytes, row_bytes);
+      std::memcpy(hidden_.data() + static_cast<size_t>(slots[n]) * row_bytes,
+                  static_cast<const uint8_t*>(hidden.data) + n * row_bytes, row_bytes);
     }
     return Status::success();
   });
@@ -292,7 +313,8 @@ Status Run::draw() {
     const SampleRequest& request = requests_[static_cast<size_t>(row.completion.request)];
     head_rows_[i] = static_cast<int32_t>(i);
     inverse_temperature_[i] = request.temperature > 0 ? 1.0f / request.temperature : 1.0f;
-    options_[i].key = {request.seed, request.id, static_cast<uint32_t>(row.completion.sample), static_cast<uint32_t>(row.completion.tokens.size())};
+    options_[i].key = {request.seed, request.id, static_cast<uint32_t>(row.completion.sample),
+                       static_cast<uint32_t>(row.completion.tokens.size())};
     options_[i].greedy = request.temperature <= 0;
     options_[i].top_k = request.top_k;
     options_[i].top_p = request.top_p;
@@ -327,7 +349,10 @@ Status Run::draw() {
   for (size_t i = 0; i < count; ++i) {
     Completion& completion = rows_[i]->completion;
     if (drawn_[i] < 0) {
-      return Status::error(Code::non_finite, "Expected finite logits but request " + std::to_string(completion.request) + " has none at token " + std::to_string(completion.tokens.size()) + ". The weights are damaged: go back to an earlier checkpoint.");
+      return Status::error(Code::non_finite, "Expected finite logits but request " +
+                                                 std::to_string(completion.request) + " has none at token " +
+                                                 std::to_string(completion.tokens.size()) +
+                                                 ". The weights are damaged: go back to an earlier checkpoint.");
     }
     completion.tokens.push_back(drawn_[i]);
     completion.logprobs.push_back(logprob_[i]);
@@ -340,7 +365,8 @@ void Run::retire(std::vector<Completion>* finished) {
   std::erase_if(rows_, [&](const std::unique_ptr<Row>& row) {
     const SampleRequest& request = requests_[static_cast<size_t>(row->completion.request)];
     const auto& tokens = row->completion.tokens;
-    const bool stopped = std::find(request.stop_tokens.begin(), request.stop_tokens.end(), tokens.back()) != request.stop_tokens.end();
+    const bool stopped =
+        std::find(request.stop_tokens.begin(), request.stop_tokens.end(), tokens.back()) != request.stop_tokens.end();
     if (!stopped && static_cast<int32_t>(tokens.size()) < request.max_new_tokens) return false;
     row->completion.stopped = stopped;
     stats_.completion_tokens += static_cast<int64_t>(tokens.size());
@@ -373,8 +399,9 @@ Status Run::step(std::vector<Completion>* finished) {
 
 }  // namespace
 
-Status Sampler::run(const std::vector<SampleRequest>& requests, const SampleSettings& settings, const std::atomic<bool>& aborted,
-                    const std::function<void(std::vector<Completion>)>& on_finished, SampleStats* stats) {
+Status Sampler::run(const std::vector<SampleRequest>& requests, const SampleSettings& settings,
+                    const std::atomic<bool>& aborted, const std::function<void(std::vector<Completion>)>& on_finished,
+                    SampleStats* stats) {
   if (settings.max_rows < 1) return Status::error(Code::invalid_argument, "Expected `maxRows` of at least 1.");
   Run run(model_, context_, requests, settings, stats);
   GAVEL_RETURN_IF_ERROR(run.prepare());

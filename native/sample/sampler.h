@@ -1,5 +1,5 @@
-// Batched group sampling with continuous batching: a prompt (and its images) is computed once per group, its full key blocks
-// are shared by the group's rows, a finished row is replaced at once. Job thread only.
+// Batched group sampling with continuous batching: a prompt (and its images) is computed once per group, its full key
+// blocks are shared by the group's rows, a finished row is replaced at once. Job thread only.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -45,8 +45,9 @@ class Sampler {
  public:
   Sampler(Model& model, Context& context) : model_(model), context_(context) {}
   // `on_finished` is called on the job thread, at most once per decode step, with what that step finished.
-  Status run(const std::vector<SampleRequest>& requests, const SampleSettings& settings, const std::atomic<bool>& aborted,
-             const std::function<void(std::vector<Completion>)>& on_finished, SampleStats* stats);
+  Status run(const std::vector<SampleRequest>& requests, const SampleSettings& settings,
+             const std::atomic<bool>& aborted, const std::function<void(std::vector<Completion>)>& on_finished,
+             SampleStats* stats);
 
  private:
   Model& model_;

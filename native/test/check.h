@@ -29,37 +29,37 @@ struct Register {
 #define GAVEL_TEST_NAME(line) GAVEL_TEST_NAME2(line)
 #define GAVEL_REGISTER_NAME2(line) gavel_register_##line
 #define GAVEL_REGISTER_NAME(line) GAVEL_REGISTER_NAME2(line)
-#define TEST(name)                                                                                       \
-  static void GAVEL_TEST_NAME(__LINE__)();                                                               \
+#define TEST(name)                                                                                     \
+  static void GAVEL_TEST_NAME(__LINE__)();                                                             \
   static const ::gavel::test::Register GAVEL_REGISTER_NAME(__LINE__)(name, GAVEL_TEST_NAME(__LINE__)); \
   static void GAVEL_TEST_NAME(__LINE__)()
 
-#define CHECK(condition)                                                            \
-  do {                                                                              \
+#define CHECK(condition)                                                              \
+  do {                                                                                \
     if (!(condition)) ::gavel::test::fail(__FILE__, __LINE__, "failed: " #condition); \
   } while (false)
 
 // Prints both sides; compares with ==.
-#define CHECK_EQ(left, right)                                                         \
-  do {                                                                                \
-    const auto gavel_left = (left);                                                   \
-    const auto gavel_right = (right);                                                 \
-    if (!(gavel_left == gavel_right)) {                                               \
-      std::ostringstream gavel_text;                                                  \
+#define CHECK_EQ(left, right)                                                               \
+  do {                                                                                      \
+    const auto gavel_left = (left);                                                         \
+    const auto gavel_right = (right);                                                       \
+    if (!(gavel_left == gavel_right)) {                                                     \
+      std::ostringstream gavel_text;                                                        \
       gavel_text << #left " = " << gavel_left << ", expected " #right " = " << gavel_right; \
-      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                      \
-    }                                                                                 \
+      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                            \
+    }                                                                                       \
   } while (false)
 
 // |left - right| <= tolerance; NaN never passes.
-#define CHECK_NEAR(left, right, tolerance)                                            \
-  do {                                                                                \
-    const double gavel_left = (left), gavel_right = (right), gavel_tol = (tolerance); \
+#define CHECK_NEAR(left, right, tolerance)                                                                   \
+  do {                                                                                                       \
+    const double gavel_left = (left), gavel_right = (right), gavel_tol = (tolerance);                        \
     const double gavel_gap = gavel_left > gavel_right ? gavel_left - gavel_right : gavel_right - gavel_left; \
-    if (!(gavel_gap <= gavel_tol)) {                                                  \
-      std::ostringstream gavel_text;                                                  \
-      gavel_text.precision(10);                                                       \
-      gavel_text << #left " = " << gavel_left << ", expected " << gavel_right << " within " << gavel_tol; \
-      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                      \
-    }                                                                                 \
+    if (!(gavel_gap <= gavel_tol)) {                                                                         \
+      std::ostringstream gavel_text;                                                                         \
+      gavel_text.precision(10);                                                                              \
+      gavel_text << #left " = " << gavel_left << ", expected " << gavel_right << " within " << gavel_tol;    \
+      ::gavel::test::fail(__FILE__, __LINE__, gavel_text.str());                                             \
+    }                                                                                                        \
   } while (false)

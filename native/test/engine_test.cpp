@@ -17,14 +17,22 @@ ModelConfig small_config(DType dtype) {
   ModelConfig config;
   config.family = "qwen2_5_vl";
   config.dtype = dtype;
-  config.numbers = {{"vocab_size", {301}},        {"hidden_size", {48}},
-                    {"intermediate_size", {72}},  {"num_hidden_layers", {2}},
-                    {"num_attention_heads", {3}}, {"num_key_value_heads", {1}},
-                    {"tie_word_embeddings", {1}}, {"rope_parameters.mrope_section", {2, 3, 3}},
-                    {"image_token_id", {kImageToken}}, {"vision_config.depth", {2}},
-                    {"vision_config.hidden_size", {32}}, {"vision_config.intermediate_size", {24}},
-                    {"vision_config.num_heads", {2}}, {"vision_config.patch_size", {2}},
-                    {"vision_config.window_size", {8}}, {"vision_config.fullatt_block_indexes", {1}}};
+  config.numbers = {{"vocab_size", {301}},
+                    {"hidden_size", {48}},
+                    {"intermediate_size", {72}},
+                    {"num_hidden_layers", {2}},
+                    {"num_attention_heads", {3}},
+                    {"num_key_value_heads", {1}},
+                    {"tie_word_embeddings", {1}},
+                    {"rope_parameters.mrope_section", {2, 3, 3}},
+                    {"image_token_id", {kImageToken}},
+                    {"vision_config.depth", {2}},
+                    {"vision_config.hidden_size", {32}},
+                    {"vision_config.intermediate_size", {24}},
+                    {"vision_config.num_heads", {2}},
+                    {"vision_config.patch_size", {2}},
+                    {"vision_config.window_size", {8}},
+                    {"vision_config.fullatt_block_indexes", {1}}};
   return config;
 }
 
@@ -35,7 +43,8 @@ struct Engine {
   std::unique_ptr<Model> model;
   FlushDenormals flush;
 
-  Engine(DType dtype, int threads, Isa isa = detect_isa()) : pool(threads), context{&pool, &scratch, isa, isa != Isa::generic && detect_amx()} {
+  Engine(DType dtype, int threads, Isa isa = detect_isa())
+      : pool(threads), context{&pool, &scratch, isa, isa != Isa::generic && detect_amx()} {
     const Status status = Model::create(small_config(dtype), &model);
     if (!status.ok()) test::fail(__FILE__, __LINE__, status.message);
     model->weights().initialize(3, 0.2);
@@ -46,11 +55,13 @@ uint32_t draw(uint32_t item, uint32_t position) { return random_bits({5, item, 0
 
 GroupInput group_of(uint32_t item, int32_t text, bool image) {
   GroupInput group;
-  for (int32_t i = 0; i < text; ++i) group.prompt_tokens.push_back(static_cast<int32_t>(51 + draw(item, static_cast<uint32_t>(i)) % 250));
+  for (int32_t i = 0; i < text; ++i)
+    group.prompt_tokens.push_back(static_cast<int32_t>(51 + draw(item, static_cast<uint32_t>(i)) % 250));
   if (image) {
     ImageInput picture;
     picture.grid = {1, 6, 4};
-    for (uint32_t i = 0; i < 24 * 24; ++i) picture.pixels.push_back(static_cast<float>(draw(item + 100, i) % 1000) * 0.002f - 1.0f);
+    for (uint32_t i = 0; i < 24 * 24; ++i)
+      picture.pixels.push_back(static_cast<float>(draw(item + 100, i) % 1000) * 0.002f - 1.0f);
     group.images.push_back(std::move(picture));
     for (int i = 0; i < 6; ++i) group.prompt_tokens.push_back(kImageToken);
     group.prompt_tokens.push_back(60);
@@ -69,7 +80,8 @@ void sampled_equals_trained(DType dtype, Isa isa) {
   Engine sampling(dtype, 2, isa), training(dtype, 1, isa);
   const std::atomic<bool> never{false};
   std::vector<GroupInput> groups;
-  for (uint32_t item = 0; item < 4; ++item) groups.push_back(group_of(item, 20 + static_cast<int32_t>(item) * 31, item % 2 == 1));
+  for (uint32_t item = 0; item < 4; ++item)
+    groups.push_back(group_of(item, 20 + static_cast<int32_t>(item) * 31, item % 2 == 1));
   std::vector<SampleRequest> requests;
   for (uint32_t item = 0; item < 4; ++item) {
     SampleRequest request;
@@ -86,11 +98,13 @@ void sampled_equals_trained(DType dtype, Isa isa) {
   std::vector<std::vector<Completion>> done(4, std::vector<Completion>(3));
   SampleStats stats;
   Status status = Sampler(*sampling.model, sampling.context)
-                      .run(requests, {5, {kImageToken}}, never,
-                           [&](std::vector<Completion> finished) {
-                             for (Completion& one : finished) done[static_cast<size_t>(one.request)][static_cast<size_t>(one.sample)] = std::move(one);
-                           },
-                           &stats);
+                      .run(
+                          requests, {5, {kImageToken}}, never,
+                          [&](std::vector<Completion> finished) {
+                            for (Completion& one : finished)
+                              done[static_cast<size_t>(one.request)][static_cast<size_t>(one.sample)] = std::move(one);
+                          },
+                          &stats);
   CHECK_EQ(status.message, std::string());
   CHECK_EQ(stats.completions, 12);
   std::vector<float> sampled;
@@ -115,15 +129,20 @@ void sampled_equals_trained(DType dtype, Isa isa) {
     for (bool checkpointing : {false, true}) {
       StepResult trained;
       options.activation_checkpointing = checkpointing;
-      status = Trainer(*training.model, training.context).forward_backward(groups, {Objective{}}, options, never, &trained);
+      status =
+          Trainer(*training.model, training.context).forward_backward(groups, {Objective{}}, options, never, &trained);
       CHECK_EQ(status.message, std::string());
       CHECK_EQ(different_bits(trained.logprobs, sampled), 0);
     }
   }
 }
 
-TEST("engine: sampled log-probs equal trained ones bit for bit, fp32") { sampled_equals_trained(DType::f32, detect_isa()); }
-TEST("engine: sampled log-probs equal trained ones bit for bit, bf16") { sampled_equals_trained(DType::bf16, detect_isa()); }
+TEST("engine: sampled log-probs equal trained ones bit for bit, fp32") {
+  sampled_equals_trained(DType::f32, detect_isa());
+}
+TEST("engine: sampled log-probs equal trained ones bit for bit, bf16") {
+  sampled_equals_trained(DType::bf16, detect_isa());
+}
 TEST("engine: the same on the generic path") {
   sampled_equals_trained(DType::f32, Isa::generic);
   sampled_equals_trained(DType::bf16, Isa::generic);
@@ -152,10 +171,11 @@ TEST("engine: the gradient of every kind of parameter by finite differences") {
   };
   CHECK_NEAR(loss(), result.loss, 1e-5);
   Weights& weights = engine.model->weights();
-  for (const char* name : {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.v_proj.bias",
-                           "model.layers.1.mlp.up_proj.weight", "model.layers.0.input_layernorm.weight", "model.norm.weight",
-                           "visual.patch_embed.proj.weight", "visual.blocks.0.attn.qkv.weight", "visual.blocks.1.mlp.down_proj.bias",
-                           "visual.merger.ln_q.weight", "visual.merger.mlp.0.weight"}) {
+  for (const char* name :
+       {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.v_proj.bias",
+        "model.layers.1.mlp.up_proj.weight", "model.layers.0.input_layernorm.weight", "model.norm.weight",
+        "visual.patch_embed.proj.weight", "visual.blocks.0.attn.qkv.weight", "visual.blocks.1.mlp.down_proj.bias",
+        "visual.merger.ln_q.weight", "visual.merger.mlp.0.weight"}) {
     std::vector<float> value, gradient;
     CHECK(weights.read(name, TensorKind::value, &value).ok());
     CHECK(weights.read(name, TensorKind::gradient, &gradient).ok());

@@ -19,7 +19,9 @@ void for_each_completion(const std::vector<const GroupInput*>& batch, const Visi
   }
 }
 
-bool active(const CompletionInput& completion, size_t token) { return completion.mask.empty() || completion.mask[token] != 0; }
+bool active(const CompletionInput& completion, size_t token) {
+  return completion.mask.empty() || completion.mask[token] != 0;
+}
 
 int64_t active_tokens(const CompletionInput& completion) {
   if (completion.mask.empty()) return static_cast<int64_t>(completion.tokens.size());
@@ -28,7 +30,8 @@ int64_t active_tokens(const CompletionInput& completion) {
 
 }  // namespace
 
-StepObjectives::StepObjectives(const std::vector<Objective>& objectives, const std::vector<GroupInput>& groups, const StepOptions& options)
+StepObjectives::StepObjectives(const std::vector<Objective>& objectives, const std::vector<GroupInput>& groups,
+                               const StepOptions& options)
     : objectives_(objectives), groups_(groups), completions_(options.step_completions), tokens_(options.step_tokens) {
   double completions = 0, tokens = 0;
   for (const GroupInput& group : groups) {
@@ -41,26 +44,36 @@ StepObjectives::StepObjectives(const std::vector<Objective>& objectives, const s
   if (tokens_ <= 0) tokens_ = std::max(tokens, 1.0);
   for (const Objective& objective : objectives) {
     (objective.kind == Objective::Kind::nll ? has_nll_ : has_grpo_) = true;
+    if (objective.kind == Objective::Kind::grpo) parse_loss_type(objective.grpo.loss_type, &grpo_loss_);
   }
 }
 
 bool StepObjectives::needs_entropy() const { return has_grpo_; }
 
 Status StepObjectives::check() const {
-  if (objectives_.empty()) return Status::error(Code::invalid_argument, "Expected at least one objective but received none.");
+  if (objectives_.empty())
+    return Status::error(Code::invalid_argument, "Expected at least one objective but received none.");
   for (const Objective& objective : objectives_) {
     if (objective.kind != Objective::Kind::grpo) continue;
     PolicyLoss ignored;
     if (!parse_loss_type(objective.grpo.loss_type, &ignored)) {
-      return Status::error(Code::invalid_argument, "Expected grpo, bnpo, dr_grpo, dapo, cispo, sapo, luspo or vespo for `lossType` but received \"" + objective.grpo.loss_type + "\".");
+      return Status::error(
+          Code::invalid_argument,
+          "Expected grpo, bnpo, dr_grpo, dapo, cispo, sapo, luspo or vespo for `lossType` but received \"" +
+              objective.grpo.loss_type + "\".");
     }
     for (const GroupInput& group : groups_) {
       for (const CompletionInput& completion : group.completions) {
         if (objective.grpo.beta != 0 && completion.reference_logprobs.size() != completion.tokens.size()) {
-          return Status::error(Code::invalid_argument, "Expected `referenceLogprobs` for every token because beta is not 0, but received " + std::to_string(completion.reference_logprobs.size()) + " for " + std::to_string(completion.tokens.size()) + " tokens.");
+          return Status::error(Code::invalid_argument,
+                               "Expected `referenceLogprobs` for every token because beta is not 0, but received " +
+                                   std::to_string(completion.reference_logprobs.size()) + " for " +
+                                   std::to_string(completion.tokens.size()) + " tokens.");
         }
         if (!completion.old_logprobs.empty() && completion.old_logprobs.size() != completion.tokens.size()) {
-          return Status::error(Code::invalid_argument, "Expected `oldLogprobs` for every token but received " + std::to_string(completion.old_logprobs.size()) + " for " + std::to_string(completion.tokens.size()) + " tokens.");
+          return Status::error(Code::invalid_argument, "Expected `oldLogprobs` for every token but received " +
+                                                           std::to_string(completion.old_logprobs.size()) + " for " +
+                                                           std::to_string(completion.tokens.size()) + " tokens.");
         }
       }
     }
@@ -68,8 +81,9 @@ Status StepObjectives::check() const {
   return Status::success();
 }
 
-Status StepObjectives::apply(const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs, const std::vector<float>& entropies,
-                             std::vector<float>* grad_logprobs, std::vector<float>*) {
+Status StepObjectives::apply(const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs,
+                             const std::vector<float>& entropies, std::vector<float>* grad_logprobs,
+                             std::vector<float>*) {
   for (const Objective& objective : objectives_) {
     if (objective.weight == 0) continue;
     if (objective.kind == Objective::Kind::nll) {
@@ -81,8 +95,8 @@ Status StepObjectives::apply(const std::vector<const GroupInput*>& batch, const 
   return Status::success();
 }
 
-void StepObjectives::apply_nll(const Objective& objective, const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs,
-                               std::vector<float>* grad) {
+void StepObjectives::apply_nll(const Objective& objective, const std::vector<const GroupInput*>& batch,
+                               const std::vector<float>& logprobs, std::vector<float>* grad) {
   std::vector<float> weights(logprobs.size()), own_grad(logprobs.size());
   for_each_completion(batch, [&](const CompletionInput& completion, size_t first) {
     double weight = objective.weight;
@@ -101,8 +115,9 @@ void StepObjectives::apply_nll(const Objective& objective, const std::vector<con
   for (size_t t = 0; t < own_grad.size(); ++t) (*grad)[t] += own_grad[t];
 }
 
-void StepObjectives::apply_grpo(const Objective& objective, const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs,
-                                const std::vector<float>& entropies, std::vector<float>* grad) {
+void StepObjectives::apply_grpo(const Objective& objective, const std::vector<const GroupInput*>& batch,
+                                const std::vector<float>& logprobs, const std::vector<float>& entropies,
+                                std::vector<float>* grad) {
   std::vector<int32_t> offsets{0};
   std::vector<double> advantages;
   std::vector<uint8_t> mask(logprobs.size(), 1);
@@ -111,15 +126,18 @@ void StepObjectives::apply_grpo(const Objective& objective, const std::vector<co
     const size_t count = completion.tokens.size();
     offsets.push_back(static_cast<int32_t>(first + count));
     advantages.push_back(completion.advantage);
-    if (!completion.mask.empty()) std::copy(completion.mask.begin(), completion.mask.end(), mask.begin() + static_cast<std::ptrdiff_t>(first));
+    if (!completion.mask.empty())
+      std::copy(completion.mask.begin(), completion.mask.end(), mask.begin() + static_cast<std::ptrdiff_t>(first));
     if (!completion.old_logprobs.empty()) {
       // Completions of the batch without stored log-probs are on-policy: their own value, without gradient.
       if (old.empty()) old = logprobs;
-      std::copy(completion.old_logprobs.begin(), completion.old_logprobs.end(), old.begin() + static_cast<std::ptrdiff_t>(first));
+      std::copy(completion.old_logprobs.begin(), completion.old_logprobs.end(),
+                old.begin() + static_cast<std::ptrdiff_t>(first));
     }
     if (objective.grpo.beta != 0) {
       reference.resize(logprobs.size());
-      std::copy(completion.reference_logprobs.begin(), completion.reference_logprobs.end(), reference.begin() + static_cast<std::ptrdiff_t>(first));
+      std::copy(completion.reference_logprobs.begin(), completion.reference_logprobs.end(),
+                reference.begin() + static_cast<std::ptrdiff_t>(first));
     }
   });
 
@@ -156,14 +174,17 @@ void StepObjectives::finish(StepResult* result) const {
   result->loss = loss_;
   if (has_nll_) result->metrics["nll"] = nll_tokens_ > 0 ? nll_sum_ / nll_tokens_ : 0.0;
   if (!has_grpo_) return;
-  name_grpo_metrics(grpo_metrics_, &result->metrics);
+  name_grpo_metrics(grpo_loss_, grpo_metrics_, &result->metrics);
 }
 
-void name_grpo_metrics(const GrpoMetrics& m, std::map<std::string, double>* named) {
+void name_grpo_metrics(PolicyLoss loss, const GrpoMetrics& m, std::map<std::string, double>* named) {
   const double tokens = std::max(m.num_tokens, 1.0), clips = std::max(m.clip_count, 1.0);
   (*named)["kl"] = m.kl / tokens;
   (*named)["entropy"] = m.entropy / tokens;
   (*named)["policy_loss"] = m.policy_loss;
+  if (loss == PolicyLoss::cispo) (*named)["cispo_clip_ratio"] = m.cispo_clipped / clips;
+  if (loss == PolicyLoss::vespo) (*named)["vespo/phi_seq_mean"] = m.vespo_phi / std::max(m.num_sequences, 1.0);
+  if (loss == PolicyLoss::cispo || loss == PolicyLoss::sapo || loss == PolicyLoss::vespo) return;
   (*named)["clip_ratio/low_mean"] = m.clip_low / clips;
   (*named)["clip_ratio/high_mean"] = m.clip_high / clips;
   (*named)["clip_ratio/region_mean"] = (m.clip_low + m.clip_high) / clips;
@@ -173,8 +194,9 @@ void name_grpo_metrics(const GrpoMetrics& m, std::map<std::string, double>* name
 
 bool parse_loss_type(const std::string& name, PolicyLoss* loss) {
   constexpr std::pair<const char*, PolicyLoss> kNames[] = {
-      {"grpo", PolicyLoss::grpo}, {"bnpo", PolicyLoss::bnpo}, {"dr_grpo", PolicyLoss::dr_grpo}, {"dapo", PolicyLoss::dapo},
-      {"cispo", PolicyLoss::cispo}, {"sapo", PolicyLoss::sapo}, {"luspo", PolicyLoss::luspo}, {"vespo", PolicyLoss::vespo}};
+      {"grpo", PolicyLoss::grpo},   {"bnpo", PolicyLoss::bnpo},   {"dr_grpo", PolicyLoss::dr_grpo},
+      {"dapo", PolicyLoss::dapo},   {"cispo", PolicyLoss::cispo}, {"sapo", PolicyLoss::sapo},
+      {"luspo", PolicyLoss::luspo}, {"vespo", PolicyLoss::vespo}};
   for (const auto& [known, value] : kNames) {
     if (name == known) {
       *loss = value;

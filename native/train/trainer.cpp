@@ -15,11 +15,13 @@ Status aborted_status() { return Status::error(Code::aborted, "The run was abort
 std::vector<Tensor> gradients_of(const Weights& weights) {
   std::vector<Tensor> grads;
   // A parameter that was frozen later keeps its buffer, but gets no work.
-  for (int32_t i = 0; i < weights.size(); ++i) grads.push_back(weights.parameter(i).trainable ? weights.parameter(i).grad : Tensor{});
+  for (int32_t i = 0; i < weights.size(); ++i)
+    grads.push_back(weights.parameter(i).trainable ? weights.parameter(i).grad : Tensor{});
   return grads;
 }
 
-HeadLogprob head_of(const Model& model, const Tensor& hidden, const PackTargets& targets, float* logprob, float* normalizer) {
+HeadLogprob head_of(const Model& model, const Tensor& hidden, const PackTargets& targets, float* logprob,
+                    float* normalizer) {
   HeadLogprob head;
   head.hidden = hidden;
   head.weight = model.weights()[model.architecture().head];
@@ -46,7 +48,8 @@ Status plan_and_run(Arena& arena, const Body& body) {
   GAVEL_RETURN_IF_ERROR(arena.reserve(peak));
   Status ran = body();
   arena.reset();
-  if (ran.ok() && arena.overflowed()) ran = Status::error(Code::internal, "Expected the plan to cover the step's memory but it did not.");
+  if (ran.ok() && arena.overflowed())
+    ran = Status::error(Code::internal, "Expected the plan to cover the step's memory but it did not.");
   arena.clear_overflow();
   return ran;
 }
@@ -70,15 +73,16 @@ std::vector<std::vector<const GroupInput*>> micro_batches(const std::vector<Grou
 int64_t completion_tokens_of(const std::vector<const GroupInput*>& groups) {
   int64_t count = 0;
   for (const GroupInput* group : groups) {
-    for (const CompletionInput& completion : group->completions) count += static_cast<int64_t>(completion.tokens.size());
+    for (const CompletionInput& completion : group->completions)
+      count += static_cast<int64_t>(completion.tokens.size());
   }
   return count;
 }
 
 }  // namespace
 
-Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOptions& options, const std::atomic<bool>& aborted,
-                         StepResult* result) {
+Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOptions& options,
+                         const std::atomic<bool>& aborted, StepResult* result) {
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
   Pack pack;
   for (const auto& batch : micro_batches(groups, options.max_tokens_per_micro_batch)) {
@@ -131,7 +135,8 @@ Status Trainer::logits(const GroupInput& group, const std::atomic<bool>& aborted
   }));
   out->resize(rows.size());
   for (size_t r = 0; r < count; ++r) {
-    std::memcpy(out->data() + static_cast<size_t>(pack.targets().output[r]) * vocabulary, rows.data() + r * vocabulary, vocabulary * sizeof(float));
+    std::memcpy(out->data() + static_cast<size_t>(pack.targets().output[r]) * vocabulary, rows.data() + r * vocabulary,
+                vocabulary * sizeof(float));
   }
   return Status::success();
 }
@@ -190,7 +195,9 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
   if (status.ok()) {
     step.finish(result);
     if (!std::isfinite(result->loss)) {
-      status = Status::error(Code::non_finite, "Expected a finite loss but received " + std::to_string(result->loss) + ". The step was not applied; lower the learning rate or check rewards and log-probs.");
+      status = Status::error(Code::non_finite,
+                             "Expected a finite loss but received " + std::to_string(result->loss) +
+                                 ". The step was not applied; lower the learning rate or check rewards and log-probs.");
     }
   }
   // Half a step's gradient must never be applied by accident.
@@ -220,7 +227,8 @@ Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult*
     ++step_;
     result->step = step_;
     // torch.nn.utils.clip_grad_norm_: the coefficient has 1e-6 under it.
-    const double scale = options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (result->grad_norm + 1e-6)) : 1.0;
+    const double scale =
+        options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (result->grad_norm + 1e-6)) : 1.0;
     for (int32_t i = 0; i < weights.size(); ++i) {
       const Parameter& parameter = weights.parameter(i);
       if (!parameter.trainable) continue;

@@ -259,10 +259,17 @@ export interface NativeGrpoLossInput {
   logprobs: Float64Array;
   oldLogprobs?: Float64Array;
   referenceLogprobs?: Float64Array;
+  /** The sampler's own, for the off-policy test; default: the old ones. */
+  samplingLogprobs?: Float64Array;
+  /** Ratio of trainer over sampler per token, a constant factor; 1 where masked. */
+  importanceRatio?: Float64Array;
   entropies?: Float64Array;
   mask: Uint8Array;
   offsets: Int32Array;
-  advantages: Float64Array;
+  /** One a sequence. */
+  advantages?: Float64Array;
+  /** One a token, instead of `advantages`. */
+  tokenAdvantages?: Float64Array;
   options: Omit<NativeGrpoObjective, 'kind' | 'weight'> & Record<string, unknown>;
   numSequences: number;
   numTokens: number;
@@ -270,9 +277,21 @@ export interface NativeGrpoLossInput {
 
 /** Single kernels on typed arrays, synchronous: for measurement and for people who write their own loops. */
 export interface NativeKernels {
-  grpoLoss(input: NativeGrpoLossInput): { loss: number; gradient: Float64Array; metrics: Record<string, number> };
+  grpoLoss(input: NativeGrpoLossInput): {
+    loss: number;
+    gradient: Float64Array;
+    /** d loss / d entropy; not zero only with `entropyCoef`. */
+    entropyGradient: Float64Array;
+    metrics: Record<string, number>;
+  };
   /** out[M, N] = x[M, K] weight[N, K]^T; bf16 operands are Uint16Array. */
-  linear(x: Float32Array | Uint16Array, weight: Float32Array | Uint16Array, m: number, n: number, k: number): Float32Array;
+  linear(
+    x: Float32Array | Uint16Array,
+    weight: Float32Array | Uint16Array,
+    m: number,
+    n: number,
+    k: number,
+  ): Float32Array;
   rmsNorm(x: Float32Array, weight: Float32Array, eps: number): Float32Array;
   /** Causal or full attention of one sequence; q [T, Q*D], k and v [T, K*D]. */
   attention(
@@ -302,7 +321,9 @@ export interface NativeModule {
   readonly codes: readonly string[];
   info(): NativeInfo;
   /** The class native errors are thrown with: (code, message, {fields}). */
-  setErrorClass(errorClass: new (code: never, message: string, options: { fields: Record<string, string> }) => Error): void;
+  setErrorClass(
+    errorClass: new (code: never, message: string, options: { fields: Record<string, string> }) => Error,
+  ): void;
   createEngine(options: { threads: number }): NativeEngine;
   readonly kernels: NativeKernels;
 }

@@ -4,9 +4,10 @@
  */
 import { readFile } from 'node:fs/promises';
 import { isMap, isPair, isScalar, isSeq, LineCounter, parse, parseDocument, type Document } from 'yaml';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { expected, GavelError } from '../errors.js';
 import { guarded } from '../runs/file-errors.js';
+import { knownKeys } from '../schema/known-keys.js';
 import { nearestName } from '../schema/nearest.js';
 
 type Path = readonly (string | number)[];
@@ -124,38 +125,4 @@ function show(value: unknown): string {
   if (value === undefined) return 'nothing';
   const text = JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
-interface JsonSchema {
-  properties?: Record<string, JsonSchema & { const?: unknown }>;
-  items?: JsonSchema;
-  anyOf?: JsonSchema[];
-  oneOf?: JsonSchema[];
-}
-
-/** Names that may stand at a path; of several alternatives, those whose constants agree with the value. */
-function knownKeys(schema: z.ZodType): (path: Path, value: unknown) => string[] {
-  const root = z.toJSONSchema(schema, { io: 'input', reused: 'inline' }) as JsonSchema;
-  const alternatives = (node: JsonSchema, value: unknown): JsonSchema[] => {
-    const list = node.anyOf ?? node.oneOf;
-    if (list === undefined) return [node];
-    const agreeing = list.filter((choice) =>
-      Object.entries(choice.properties ?? {}).every(
-        ([key, { const: constant }]) =>
-          constant === undefined || constant === (value as Record<string, unknown>)?.[key],
-      ),
-    );
-    return agreeing.length > 0 ? agreeing : list;
-  };
-  return (path, value) => {
-    let nodes = alternatives(root, value);
-    let place: unknown = value;
-    for (const key of path) {
-      place = (place as Record<string | number, unknown> | undefined)?.[key];
-      nodes = nodes
-        .flatMap((node) => (typeof key === 'number' ? (node.items ?? []) : (node.properties?.[key] ?? [])))
-        .flatMap((node) => alternatives(node, place));
-    }
-    return [...new Set(nodes.flatMap((node) => Object.keys(node.properties ?? {})))];
-  };
 }

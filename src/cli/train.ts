@@ -35,10 +35,11 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   const base = dirname(resolve(path));
   const at = (relative: string): string => resolve(base, relative);
   checkStages(config);
-  const { path: modelPath, trainable, dtype, initializeSeed } = config.model;
+  const { path: modelPath, trainable, dtype, initializeSeed, ...limits } = config.model;
   const { device, threads } = config.engine;
   await using opened = await openPolicy(at(modelPath), {
     dtype,
+    limits: Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined)),
     engine: { device, ...(threads === undefined ? {} : { threads }) },
     ...(initializeSeed === undefined ? {} : { initializeSeed }),
   });

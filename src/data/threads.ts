@@ -4,8 +4,10 @@
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { GavelError, expected } from '../errors.js';
+import { parseOptions } from '../engine/parse-options.js';
+import { GavelError } from '../errors.js';
 import type { EncodedRow, ProcessorOptions } from './processor.js';
+import { dataThreadsOptionsSchema } from './prompt-limits.js';
 import type { ImageSource, Row } from './rows.js';
 import type { Reply, Request, RowResult, ThreadData } from './worker.js';
 
@@ -46,10 +48,8 @@ export class DataThreads {
 
   /** Starts the workers and waits until each has read the checkpoint folder; its errors are thrown here. */
   static async start(folder: string, options: DataThreadsOptions = {}): Promise<DataThreads> {
+    parseOptions(dataThreadsOptionsSchema, options, 'options');
     const { threads = Math.min(4, Math.max(1, availableParallelism() - 1)), ...processor } = options;
-    if (!Number.isInteger(threads) || threads < 1) {
-      throw expected('invalid_argument', 'threads', 'an integer >= 1', threads, 'Leave it out for the default.');
-    }
     const pool = new DataThreads();
     try {
       await Promise.all(Array.from({ length: threads }, () => pool.#startLane({ folder, options: processor })));

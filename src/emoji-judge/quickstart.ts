@@ -25,7 +25,7 @@ export const quickstartPlan: QuickstartPlan = {
   shape,
   dtype: 'fp32',
   budgetSeconds: 540,
-  test: { seen: 300, unseen: 300 },
+  test: { seen: 500, unseen: 500 },
   validationItems: 300,
   evaluation: { maxNewTokens: longestTrace },
   perception: {

@@ -141,7 +141,10 @@ const grpoObjectiveSchema = z
   .transform((objective) => ({ ...objective, epsilonHigh: objective.epsilonHigh ?? objective.epsilonLow }))
   .describe('Group relative policy optimization.');
 
-export const objectiveSchema = z.discriminatedUnion('kind', [nllObjectiveSchema, grpoObjectiveSchema]);
+export const objectiveSchema = z.discriminatedUnion('kind', [nllObjectiveSchema, grpoObjectiveSchema], {
+  error: ({ code }) =>
+    code === 'invalid_union' ? "Expected an objective this engine has: 'nll' or 'grpo'" : undefined,
+});
 export const objectivesSchema = z.array(objectiveSchema).min(1);
 
 export const optimizerStepOptionsSchema = z

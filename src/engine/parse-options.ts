@@ -1,6 +1,7 @@
 /** Options checked by their zod schema; what is wrong becomes one typed error that names the option. */
 import type { z } from 'zod';
 import { GavelError } from '../errors.js';
+import { knownKeys } from '../schema/known-keys.js';
 import { nearestName } from '../schema/nearest.js';
 
 function show(value: unknown): string {
@@ -22,19 +23,17 @@ const dotted = (path: readonly PropertyKey[]): string =>
  * `value` as the schema resolves it, defaults filled in. `name` is what the caller calls it, e.g. 'options'.
  * Errors: 'invalid_argument' with the first problem as fields and every problem in the message.
  */
-export function parseOptions<T extends z.ZodType>(
-  schema: T,
-  value: unknown,
-  name: string,
-  known: readonly string[] = 'shape' in schema ? Object.keys(schema.shape as object) : [],
-): z.output<T> {
+export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, name: string): z.output<T> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
+  const keysAt = knownKeys(schema);
   const sentences = parsed.error.issues.flatMap((issue) => {
     const place = `${name}${dotted(issue.path)}`;
     if (issue.code !== 'unrecognized_keys') {
-      return [`Expected a valid \`${place}\` but received ${show(at(value, issue.path))}: ${issue.message}.`];
+      const why = issue.message.replace(/\.$/, '');
+      return [`Expected a valid \`${place}\` but received ${show(at(value, issue.path))}: ${why}.`];
     }
+    const known = keysAt(issue.path, value);
     return issue.keys.map((key) => {
       const nearest = nearestName(key, known);
       const hint =

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { Row } from '../data/rows.js';
+import { parseOptions } from '../engine/parse-options.js';
 import type { RecipeContext } from './context.js';
 import { wilsonInterval } from './evaluate-statistics.js';
 import type { Recipe } from './job.js';
@@ -89,7 +90,7 @@ export async function evaluateNow(
   onChunk?: () => Promise<void>,
 ): Promise<EvaluationResult> {
   const { set, judge = defaultJudge, inspect } = evaluator;
-  const options = evaluateOptionsSchema.parse(evaluator.options ?? {});
+  const options = parseOptions(evaluateOptionsSchema, evaluator.options ?? {}, 'options');
   const startedMs = performance.now();
   const tally = new Tally();
   const pace = new Pace();
@@ -150,7 +151,7 @@ export async function evaluateNow(
 export function evaluate(evaluator: Evaluator): Recipe<EvaluationResult> {
   return {
     kind: 'evaluate',
-    config: { set: evaluator.set.name, ...evaluateOptionsSchema.parse(evaluator.options ?? {}) },
+    config: { set: evaluator.set.name, ...parseOptions(evaluateOptionsSchema, evaluator.options ?? {}, 'options') },
     run: (context) => evaluateNow(context, evaluator, 0, () => context.leaveIfStopped(0, () => null)),
   };
 }

@@ -82,3 +82,17 @@ export interface RunEnd {
 
 export type TrainEvent =
   StageStart | StepEnd | SamplingProgress | EvaluationEnd | CheckpointSaved | NoteTaken | StageEnd | RunEnd;
+
+const isTrainEvent: Readonly<Record<TrainEvent['type'], true>> = {
+  'stage-start': true,
+  'step-end': true,
+  'sampling-progress': true,
+  'evaluation-end': true,
+  'checkpoint-saved': true,
+  'note-taken': true,
+  'stage-end': true,
+  'run-end': true,
+};
+
+/** The name of every event, for readers that dispatch on it. */
+export const trainEventTypes = Object.keys(isTrainEvent) as readonly TrainEvent['type'][];

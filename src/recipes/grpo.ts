@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { NativeGroup, NativeGrpoObjective, NativeStepResult } from '../binding/contract.js';
 import type { Dataset } from '../data/dataset.js';
 import type { Cursor } from '../data/shuffle.js';
+import { parseOptions } from '../engine/parse-options.js';
 import { computeAdvantages, type Advantages } from '../rewards/advantages.js';
 import type { RewardTable } from '../rewards/reward.js';
 import type { RecipeContext } from './context.js';
@@ -101,7 +102,7 @@ interface Progress {
 }
 
 export function grpo(parts: GrpoParts): Recipe<GrpoResult> {
-  const options = grpoOptionsSchema.parse(parts.options ?? {});
+  const options = parseOptions(grpoOptionsSchema, parts.options ?? {}, 'options');
   return {
     kind: 'grpo',
     config: { data: parts.data.name, ...options },

@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import { datasetFromRows, type Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
+import { parseOptions } from '../engine/parse-options.js';
 import type { GavelError } from '../errors.js';
 import { expected } from '../errors.js';
 import { SamplePool, type MarkedSample } from '../runs/sample-pool.js';
@@ -68,7 +69,7 @@ interface Progress {
 }
 
 export function rejection(parts: RejectionParts): Recipe<RejectionResult> {
-  const options = rejectionOptionsSchema.parse(parts.options ?? {});
+  const options = parseOptions(rejectionOptionsSchema, parts.options ?? {}, 'options');
   return {
     kind: 'rejection',
     config: { data: parts.data.name, ...options },

@@ -1,5 +1,6 @@
 /** The schema of `run.yaml`: model, run folder, stages. Every field is described; `gavel schema` prints it as JSON Schema. */
 import { z } from 'zod';
+import { promptLimitsSchema } from '../data/prompt-limits.js';
 import { evaluateOptionsSchema } from './evaluate.js';
 import { grpoOptionsSchema } from './grpo.js';
 import { rejectionOptionsSchema } from './rejection.js';
@@ -34,6 +35,7 @@ export const modelSchema = z
       .min(0)
       .optional()
       .describe('Start from seeded random weights; no weights are read.'),
+    ...promptLimitsSchema.shape,
   })
   .describe('What is trained.');
 
@@ -51,42 +53,51 @@ const stageName = z
 const stageBase = { name: stageName, data: dataSchema };
 
 export const stageSchema = z
-  .discriminatedUnion('recipe', [
-    z.strictObject({
-      ...stageBase,
-      recipe: z.literal('sft').describe('Supervised fine-tuning.'),
-      validation: validationSchema.optional(),
-      options: sftOptionsSchema.prefault({}),
-    }),
-    z.strictObject({
-      ...stageBase,
-      recipe: z.literal('rejection').describe('Sample, mark, keep one correct completion an item, train on it.'),
-      verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
-      validation: validationSchema.optional(),
-      options: rejectionOptionsSchema.prefault({}),
-    }),
-    z.strictObject({
-      ...stageBase,
-      recipe: z.literal('grpo').describe('Reinforcement learning on groups.'),
-      verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
-      rewards: z
-        .strictObject({
-          format: z.number().default(1).describe('Weight of the format reward; 0 leaves it out.'),
-          accuracy: z.number().default(1).describe('Weight of the accuracy reward.'),
-        })
-        .prefault({})
-        .describe('Weights of the rewards.'),
-      hardOf: stageName.optional().describe('Train only on the items that this rejection stage did not get all right.'),
-      validation: validationSchema,
-      options: grpoOptionsSchema.prefault({}),
-    }),
-    z.strictObject({
-      name: stageName,
-      recipe: z.literal('evaluate').describe('Measure, train nothing.'),
-      verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
-      data: validationSchema,
-    }),
-  ])
+  .discriminatedUnion(
+    'recipe',
+    [
+      z.strictObject({
+        ...stageBase,
+        recipe: z.literal('sft').describe('Supervised fine-tuning.'),
+        validation: validationSchema.optional(),
+        options: sftOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        ...stageBase,
+        recipe: z.literal('rejection').describe('Sample, mark, keep one correct completion an item, train on it.'),
+        verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
+        validation: validationSchema.optional(),
+        options: rejectionOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        ...stageBase,
+        recipe: z.literal('grpo').describe('Reinforcement learning on groups.'),
+        verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
+        rewards: z
+          .strictObject({
+            format: z.number().default(1).describe('Weight of the format reward; 0 leaves it out.'),
+            accuracy: z.number().default(1).describe('Weight of the accuracy reward.'),
+          })
+          .prefault({})
+          .describe('Weights of the rewards.'),
+        hardOf: stageName
+          .optional()
+          .describe('Train only on the items that this rejection stage did not get all right.'),
+        validation: validationSchema,
+        options: grpoOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        name: stageName,
+        recipe: z.literal('evaluate').describe('Measure, train nothing.'),
+        verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
+        data: validationSchema,
+      }),
+    ],
+    {
+      error: ({ code }) =>
+        code === 'invalid_union' ? "Expected a recipe: 'sft', 'rejection', 'grpo' or 'evaluate'." : undefined,
+    },
+  )
   .describe('One stage.');
 
 export const runConfigSchema = z

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import type { Cursor } from '../data/shuffle.js';
 import type { Dataset } from '../data/dataset.js';
+import { parseOptions } from '../engine/parse-options.js';
 import { expected, GavelError } from '../errors.js';
 import type { RecipeContext } from './context.js';
 import { encodedBatches, type EncodedBatch } from './encoded-batches.js';
@@ -81,7 +82,7 @@ interface Progress {
 }
 
 export function sft(parts: SftParts): Recipe<SftResult> {
-  const options = sftOptionsSchema.parse(parts.options ?? {});
+  const options = parseOptions(sftOptionsSchema, parts.options ?? {}, 'options');
   return {
     kind: 'sft',
     config: { data: parts.data.name, ...options },

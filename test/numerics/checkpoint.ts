@@ -8,7 +8,7 @@ import { goldenFolder } from './golden.js';
 
 export function makeEngine(threads = 2): NativeEngine {
   const native = loadNative();
-  native.setErrorClass(GavelError as never);
+  native.setErrorClass(GavelError);
   return native.createEngine({ threads });
 }
 
@@ -29,10 +29,18 @@ export function flattenConfig(config: Record<string, unknown>): Record<string, n
   return numbers;
 }
 
-export async function loadGoldenModel(engine: NativeEngine, name: string, dtype: 'fp32' | 'bf16' = 'fp32'): Promise<NativeModel> {
+export async function loadGoldenModel(
+  engine: NativeEngine,
+  name: string,
+  dtype: 'fp32' | 'bf16' = 'fp32',
+): Promise<NativeModel> {
   const folder = `${goldenFolder}${name}`;
   const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8')) as Record<string, unknown>;
-  const model = await engine.createModel({ family: config['model_type'] as string, numbers: flattenConfig(config), dtype });
+  const model = await engine.createModel({
+    family: config['model_type'] as string,
+    numbers: flattenConfig(config),
+    dtype,
+  });
   const { tensors } = await readSafetensorsHeader(`${folder}/model.safetensors`);
   const sources: NativeTensorSource[] = model.tensors().map(({ name: tensor }) => {
     const entry = tensors.get(tensor);
@@ -49,7 +57,11 @@ export const stepOptions = { maxTokensPerMicroBatch: 4096, activationCheckpointi
 let nextJob = 1_000_000;
 export const job = (): number => nextJob++;
 
-export const group = (prompt: ArrayLike<number>, completions: NativeGroup['completions'], images: NativeGroup['images'] = []): NativeGroup => ({
+export const group = (
+  prompt: ArrayLike<number>,
+  completions: NativeGroup['completions'],
+  images: NativeGroup['images'] = [],
+): NativeGroup => ({
   promptTokens: Int32Array.from(prompt),
   images,
   completions,

@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { NativeCompletion, NativeEngine, NativeGroup, NativeImage, NativeModel } from '../../src/binding/contract.js';
+import type {
+  NativeCompletion,
+  NativeEngine,
+  NativeGroup,
+  NativeImage,
+  NativeModel,
+} from '../../src/binding/contract.js';
 import { job, makeEngine } from './checkpoint.js';
 
 // The invariant the whole design rests on: the log-prob stored while sampling equals, bit for bit, the one any later forward
@@ -75,7 +81,10 @@ function materialize(shape: GroupShape, seed: number): { promptTokens: Int32Arra
   const images = shape.images.map(([rows, cols]): NativeImage => {
     tokens.push(visionStart, ...Array<number>(rows * cols).fill(imageToken), visionEnd, word());
     const patches = rows * cols * 4;
-    return { pixels: Float32Array.from({ length: patches * columns }, () => next() * 2 - 1), grid: [1, rows * 2, cols * 2] };
+    return {
+      pixels: Float32Array.from({ length: patches * columns }, () => next() * 2 - 1),
+      grid: [1, rows * 2, cols * 2],
+    };
   });
   tokens.push(...Array.from({ length: shape.textAfter }, word));
   return { promptTokens: Int32Array.from(tokens), images };
@@ -92,7 +101,8 @@ function differing(got: Float32Array, want: Float32Array): number {
   return count;
 }
 
-const concatenate = (parts: Float32Array[]): Float32Array => Float32Array.from(parts.flatMap((part) => Array.from(part)));
+const concatenate = (parts: Float32Array[]): Float32Array =>
+  Float32Array.from(parts.flatMap((part) => Array.from(part)));
 
 async function makeModel(engine: NativeEngine, dtype: 'fp32' | 'bf16', seed: number): Promise<NativeModel> {
   const model = await engine.createModel({ family: 'qwen2_5_vl', numbers, dtype });
@@ -106,7 +116,12 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
   const models = Promise.all(engines.map((engine) => makeModel(engine, dtype, seed)));
   afterAll(() => Promise.all(engines.map((engine) => engine.dispose())));
 
-  async function sample(model: NativeModel, shapes: GroupShape[], maxRows: number, base: number): Promise<NativeCompletion[][]> {
+  async function sample(
+    model: NativeModel,
+    shapes: GroupShape[],
+    maxRows: number,
+    base: number,
+  ): Promise<NativeCompletion[][]> {
     const completions: NativeCompletion[][] = shapes.map(() => []);
     await model.sample(
       shapes.map((shape, id) => ({
@@ -163,9 +178,20 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
           expect(differing(split.logprobs, want)).toBe(0);
 
           // Every completion alone, in reverse order.
-          const alone = groups.flatMap((group) => group.completions.map((completion) => ({ ...group, completions: [completion] })));
-          const reversed = await two!.logprobs([...alone].reverse(), { ...options, maxTokensPerMicroBatch: 300 }, job());
-          const expected = concatenate(sampled.flat().map(({ logprobs }) => logprobs).reverse());
+          const alone = groups.flatMap((group) =>
+            group.completions.map((completion) => ({ ...group, completions: [completion] })),
+          );
+          const reversed = await two!.logprobs(
+            [...alone].reverse(),
+            { ...options, maxTokensPerMicroBatch: 300 },
+            job(),
+          );
+          const expected = concatenate(
+            sampled
+              .flat()
+              .map(({ logprobs }) => logprobs)
+              .reverse(),
+          );
           expect(differing(reversed.logprobs, expected)).toBe(0);
 
           // The prompt ends later: the first half of each completion moves into it.
@@ -212,9 +238,18 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
     const sampled = await sample(two!, shapes, 5, 0);
     const plain: NativeGroup[] = shapes.map((shape, i) => ({
       ...materialize(shape, i),
-      completions: sampled[i]!.map(({ tokens, logprobs }, j) => ({ tokens, temperature: 0.9, advantage: j - 1.5, oldLogprobs: logprobs })),
+      completions: sampled[i]!.map(({ tokens, logprobs }, j) => ({
+        tokens,
+        temperature: 0.9,
+        advantage: j - 1.5,
+        oldLogprobs: logprobs,
+      })),
     }));
-    const reference = await copy.logprobs(plain, { maxTokensPerMicroBatch: 999, activationCheckpointing: false, entropy: false }, job());
+    const reference = await copy.logprobs(
+      plain,
+      { maxTokensPerMicroBatch: 999, activationCheckpointing: false, entropy: false },
+      job(),
+    );
     let at = 0;
     const groups = plain.map((group) => ({
       ...group,

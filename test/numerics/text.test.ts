@@ -4,7 +4,9 @@ import { group, job, loadGoldenModel, makeEngine, stepOptions } from './checkpoi
 import { Golden, maxAbsolute, relativeL2 } from './golden.js';
 
 /** TRL's batch, left- and right-padded, as packed groups of one completion; text and vision goldens share the layout. */
-async function goldenGroups(golden: Golden): Promise<{ groups: NativeGroup[]; picks: { row: number; column: number }[] }> {
+async function goldenGroups(
+  golden: Golden,
+): Promise<{ groups: NativeGroup[]; picks: { row: number; column: number }[] }> {
   const promptLength: number = golden.json.prompt_len;
   const ids = await golden.tensor('input_ids');
   const attention = await golden.tensor('attention_mask');
@@ -17,7 +19,9 @@ async function goldenGroups(golden: Golden): Promise<{ groups: NativeGroup[]; pi
   const picks: { row: number; column: number }[] = [];
   for (let row = 0; row < rows; row++) {
     const at = (column: number): number => row * columns + column;
-    const real = Array.from({ length: columns }, (_, column) => column).filter((column) => attention.data[at(column)] === 1);
+    const real = Array.from({ length: columns }, (_, column) => column).filter(
+      (column) => attention.data[at(column)] === 1,
+    );
     const prompt = real.filter((column) => column < promptLength).map((column) => ids.data[at(column)]!);
     const completion = real.filter((column) => column >= promptLength);
     for (const column of completion) picks.push({ row, column: column - promptLength });
@@ -135,7 +139,9 @@ describe('golden text: micro-text against transformers and TRL in float64', () =
       const sure = (margins[row] as number[]).findIndex((margin) => margin < 1e-4);
       const length = sure < 0 ? want.length : sure;
       expect(Array.from(completions[row]!).slice(0, length)).toEqual(want.slice(0, length));
-      expect(maxAbsolute(logprobs[row]!.slice(0, length), (logps[row] as number[]).slice(0, length))).toBeLessThan(1e-5);
+      expect(maxAbsolute(logprobs[row]!.slice(0, length), (logps[row] as number[]).slice(0, length))).toBeLessThan(
+        1e-5,
+      );
     }
   });
 
@@ -154,7 +160,9 @@ describe('golden text: micro-text against transformers and TRL in float64', () =
         maxGradNorm,
       });
       expect(Math.abs(loss - expected.loss), `loss of step ${step}`).toBeLessThan(2e-5);
-      expect(Math.abs(update.gradNorm - expected.grad_norm) / expected.grad_norm, `norm of step ${step}`).toBeLessThan(1e-4);
+      expect(Math.abs(update.gradNorm - expected.grad_norm) / expected.grad_norm, `norm of step ${step}`).toBeLessThan(
+        1e-4,
+      );
     }
     await fresh.dispose();
   });
@@ -200,7 +208,10 @@ describe('golden vl: micro-vl, images and vision tower included', () => {
       return { pixels: own, grid };
     });
     let next = 0;
-    groups = batch.groups.map((one, row) => ({ ...one, images: images.slice(next, (next += golden.json.num_images[row])) }));
+    groups = batch.groups.map((one, row) => ({
+      ...one,
+      images: images.slice(next, (next += golden.json.num_images[row])),
+    }));
     picks = batch.picks;
   });
   afterAll(() => engine.dispose());
@@ -212,7 +223,9 @@ describe('golden vl: micro-vl, images and vision tower included', () => {
       const completion = one.completions[0]!;
       const got = await model.logits({ ...one, completions: [{ tokens: completion.tokens }] }, job());
       const first = (row * columns + golden.json.prompt_len - 1) * vocabulary;
-      expect(maxAbsolute(got, want.data.subarray(first, first + completion.tokens.length * vocabulary))).toBeLessThan(3e-5);
+      expect(maxAbsolute(got, want.data.subarray(first, first + completion.tokens.length * vocabulary))).toBeLessThan(
+        3e-5,
+      );
     }
     const logps = await golden.tensor('logps_64');
     const got = await model.logprobs(groups, { ...stepOptions, entropy: false }, job());
@@ -223,7 +236,12 @@ describe('golden vl: micro-vl, images and vision tower included', () => {
   it('the GRPO loss and the gradient of every parameter, vision tower included', async () => {
     for (const activationCheckpointing of [false, true]) {
       await model.zeroGradients();
-      const result = await model.forwardBackward(groups, [grpo(golden)], { ...stepOptions, activationCheckpointing }, job());
+      const result = await model.forwardBackward(
+        groups,
+        [grpo(golden)],
+        { ...stepOptions, activationCheckpointing },
+        job(),
+      );
       expect(result.loss).toBeCloseTo(golden.json.grpo_loss_64, 5);
       const names = golden.names('grpo_grad.');
       expect(names).toHaveLength(69);
