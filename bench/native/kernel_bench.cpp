@@ -61,7 +61,7 @@ struct Case {
     made.shape = shape;
     made.dtype = dtype;
     made.layout = layout;
-    for (int64_t i = 0; value && i < count; ++i) {
+    for (int64_t i = 0; i < count; ++i) {
       if (dtype == DType::bf16) {
         made.bf16()[i] = float_to_bf16(value(i));
       } else {
@@ -78,8 +78,10 @@ struct Case {
   Tensor poisoned(Shape shape, DType dtype) {
     return tensor(shape, dtype, [](int64_t) { return kNan; });
   }
-  // Pages of zeros that are not touched: gradients are added to.
-  Tensor zeros(Shape shape, DType dtype = DType::f32) { return tensor(shape, dtype, nullptr); }
+  // Gradients, which are added to. Touched, so that a kernel's own memory is what grows after "ready".
+  Tensor zeros(Shape shape, DType dtype = DType::f32) {
+    return tensor(shape, dtype, [](int64_t) { return 0.0f; });
+  }
   template <class Element>
   Element* array(std::vector<Element> values) {
     auto made = std::make_shared<std::vector<Element>>(std::move(values));
@@ -297,11 +299,15 @@ __attribute__((noinline, target("avx512f,amx-tile,amx-bf16"))) void spin_amx(int
     _tile_dpbf16ps(3, 5, 7);
   }
 }
+// Four streams at once: one alone does not keep enough lines in flight to reach what memory can give.
 GAVEL_TARGET_AVX512 __attribute__((noinline)) float sum_lines(const float* data, int64_t count) {
+  const int64_t stream = count / 4;
   __m512 sums[8];
   for (__m512& sum : sums) sum = _mm512_setzero_ps();
-  for (int64_t i = 0; i + 128 <= count; i += 128) {
-    for (int lane = 0; lane < 8; ++lane) sums[lane] = _mm512_add_ps(sums[lane], _mm512_loadu_ps(data + i + lane * 16));
+  for (int64_t i = 0; i + 32 <= stream; i += 32) {
+    for (int lane = 0; lane < 8; ++lane) {
+      sums[lane] = _mm512_add_ps(sums[lane], _mm512_loadu_ps(data + lane / 2 * stream + i + lane % 2 * 16));
+    }
   }
   for (int lane = 1; lane < 8; ++lane) sums[0] = _mm512_add_ps(sums[0], sums[lane]);
   return _mm512_reduce_add_ps(sums[0]);

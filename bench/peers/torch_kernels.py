@@ -60,6 +60,8 @@ def attention():
 def head_logprob():
     t, v, h = sizes
     hidden, weight = leaf(t, h), leaf(v, h, scale=h**-0.5)
+    # Gradients count as held, as ours do; every call makes them anew.
+    hidden.grad, weight.grad = torch.zeros_like(hidden), torch.zeros_like(weight)
     tokens = torch.tensor([i * 7919 % v for i in range(t)])[:, None]
     advantage, old = torch.rand(t) * 2 - 1, torch.full((t,), -math.log(v))
 

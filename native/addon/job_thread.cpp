@@ -137,6 +137,7 @@ void JobThread::quiesce(int timeout_ms) {
 }
 
 void JobThread::loop() {
+  yield_to_main_thread();
   FlushDenormals flush;
   std::unique_lock lock(mutex_);
   for (;;) {

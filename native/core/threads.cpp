@@ -8,6 +8,12 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__linux__)
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#endif
 
 namespace gavel {
 namespace {
@@ -61,6 +67,7 @@ struct Workers {
   }
 
   void loop(int worker, uint64_t seen) {
+    yield_to_main_thread();
     FlushDenormals flush;
     for (;;) {
       // Steps follow one another within microseconds while a job runs: spin that long before sleeping.
@@ -107,6 +114,17 @@ FlushDenormals::FlushDenormals() : saved_(read_float_control()) {
 #endif
 }
 FlushDenormals::~FlushDenormals() { write_float_control(saved_); }
+
+void yield_to_main_thread() {
+#if defined(__linux__)
+  constexpr int kStepsBelow = 5;
+  errno = 0;
+  const int main_priority = getpriority(PRIO_PROCESS, static_cast<id_t>(getpid()));
+  if (main_priority == -1 && errno != 0) return;
+  // The kernel clamps at the nicest priority. A sandbox may refuse; the thread then works at the priority it has.
+  static_cast<void>(setpriority(PRIO_PROCESS, 0, main_priority + kStepsBelow));
+#endif
+}
 
 ThreadPool::ThreadPool(int threads) : threads_(1) { set_threads(threads); }
 

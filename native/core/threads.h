@@ -19,6 +19,10 @@ class FlushDenormals {
   uint64_t saved_;
 };
 
+// Makes the calling thread a little nicer than the process's main thread, so that on a full machine the event loop is
+// served first. Linux only, where a priority belongs to one thread; elsewhere nothing is changed.
+void yield_to_main_thread();
+
 class ThreadPool {
  public:
   static constexpr int kMaxThreads = 256;

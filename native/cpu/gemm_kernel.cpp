@@ -82,13 +82,12 @@ Kernel find_kernel(int rows, int panels) {
 #define GAVEL_ROWS(n) \
   case n:             \
     return kernel_of<kDtype, n>(panels);
-    GAVEL_ROWS(1)
-    GAVEL_ROWS(2)
-    GAVEL_ROWS(3)
-    GAVEL_ROWS(4) GAVEL_ROWS(5) GAVEL_ROWS(6) GAVEL_ROWS(7) GAVEL_ROWS(8) GAVEL_ROWS(9) GAVEL_ROWS(10) GAVEL_ROWS(11)
-        GAVEL_ROWS(12) GAVEL_ROWS(13)
+    // clang-format off
+    GAVEL_ROWS(1) GAVEL_ROWS(2) GAVEL_ROWS(3) GAVEL_ROWS(4) GAVEL_ROWS(5) GAVEL_ROWS(6) GAVEL_ROWS(7)
+    GAVEL_ROWS(8) GAVEL_ROWS(9) GAVEL_ROWS(10) GAVEL_ROWS(11) GAVEL_ROWS(12) GAVEL_ROWS(13)
 #undef GAVEL_ROWS
-            default : return kernel_of<kDtype, 14>(panels);
+    default: return kernel_of<kDtype, 14>(panels);
+    // clang-format on
   }
 }
 

@@ -187,8 +187,8 @@ Status Qwen25Vl::positions(const GroupInput& group, Positions* positions) const 
     }
     if (image >= group.images.size()) {
       return Status::error(Code::image_count_mismatch,
-                           "Expected " + std::to_string(group.images.size()) +
-                               " images in the prompt but its tokens hold more placeholders.");
+                           "Expected placeholder tokens for " + std::to_string(group.images.size()) +
+                               " images in the prompt but received more. Give every image that the prompt names.");
     }
     const auto [time, height, width] = group.images[image++].grid;
     const int32_t rows = height / merge, cols = width / merge;
@@ -197,7 +197,8 @@ Status Qwen25Vl::positions(const GroupInput& group, Positions* positions) const 
       if (i >= tokens.size() || tokens[i] != image_token) {
         return Status::error(Code::image_count_mismatch, "Expected " + std::to_string(count) +
                                                              " placeholder tokens for image " + std::to_string(image) +
-                                                             " but the prompt has " + std::to_string(n) + ".");
+                                                             " but received " + std::to_string(n) +
+                                                             " in the prompt. Repeat its placeholder as often.");
       }
       const int32_t in_frame = static_cast<int32_t>(n) % (rows * cols);
       positions->axes[0].push_back(next);
@@ -208,8 +209,9 @@ Status Qwen25Vl::positions(const GroupInput& group, Positions* positions) const 
   }
   if (image != group.images.size()) {
     return Status::error(Code::image_count_mismatch,
-                         "Expected placeholders for " + std::to_string(group.images.size()) +
-                             " images but the prompt's tokens name " + std::to_string(image) + ".");
+                         "Expected placeholder tokens for " + std::to_string(group.images.size()) +
+                             " images in the prompt but received those of " + std::to_string(image) +
+                             ". Give the images that the prompt names and no others.");
   }
   positions->next = next;
   return Status::success();

@@ -30,7 +30,7 @@ Status file_error(const char* verb, const std::string& path, int number) {
     todo = "Free memory and try again.";
   }
   return Status::error(code, std::string("Expected to ") + verb + " \"" + path +
-                                 "\" but the system answered: " + std::strerror(number) + ". " + todo)
+                                 "\" but received: " + std::strerror(number) + ". " + todo)
       .with("path", path)
       .with("errno", std::to_string(number));
 }

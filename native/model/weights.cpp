@@ -26,6 +26,11 @@ int64_t element_index(const Parameter& parameter, DType order, int64_t row, int6
   return row * cols + col;
 }
 
+// Kernels may read 64 bytes past a vector's end.
+size_t allocation_bytes(const Parameter& parameter, DType dtype) {
+  return (static_cast<size_t>(parameter.count()) * dtype_size(dtype) + 64 + 63) / 64 * 64;
+}
+
 }  // namespace
 
 int64_t Parameter::count() const {
@@ -55,55 +60,61 @@ int32_t Weights::add(std::string name, ParameterKind kind, std::vector<SourceTen
   return static_cast<int32_t>(parameters_.size()) - 1;
 }
 
-Status Weights::allocate_tensor(Tensor* tensor, Shape shape, DType dtype, Layout layout, int64_t count) {
-  const size_t size = static_cast<size_t>(count) * dtype_size(dtype);
-  // Small tensors share nothing: a page each is the price of one rule. Kernels may read 64 bytes past a vector's end.
-  void* data = allocate_pages(size + 64);
+// One mapping for all: a mapping each would round every bias up to a huge page.
+Status Weights::allocate_tensors(const std::vector<Allocation>& wanted) {
+  size_t total = 0;
+  for (const Allocation& one : wanted) total += allocation_bytes(*one.parameter, one.dtype);
+  if (total == 0) return Status::success();
+  auto* data = static_cast<uint8_t*>(allocate_pages(total));
   if (data == nullptr) {
     return Status::error(Code::out_of_memory,
-                         "Expected " + std::to_string(size) + " bytes for a weight tensor but the system refused them.")
-        .with("requestedBytes", std::to_string(size));
+                         "Expected " + std::to_string(total) +
+                             " bytes for weights but the system refused them. Use bf16 or a smaller "
+                             "model.")
+        .with("requestedBytes", std::to_string(total));
   }
-  blocks_.emplace_back(data, size + 64);
-  const int32_t id = tensor->id;
-  *tensor = Tensor{data, shape, dtype, layout, id};
+  blocks_.emplace_back(data, total);
+  for (const Allocation& one : wanted) {
+    const Tensor& value = one.parameter->value;
+    *one.tensor = Tensor{data, value.shape, one.dtype, value.layout, one.tensor->id};
+    data += allocation_bytes(*one.parameter, one.dtype);
+  }
   return Status::success();
 }
 
 Status Weights::allocate(DType dtype) {
   dtype_ = dtype;
-  for (Parameter& parameter : parameters_) {
-    GAVEL_RETURN_IF_ERROR(
-        allocate_tensor(&parameter.value, parameter.value.shape, dtype, parameter.value.layout, parameter.count()));
-  }
-  allocated_ = true;
-  return Status::success();
+  std::vector<Allocation> wanted;
+  for (Parameter& parameter : parameters_) wanted.push_back({&parameter, &parameter.value, dtype});
+  return allocate_tensors(wanted);
 }
 
 Status Weights::ensure_gradients() {
+  std::vector<Allocation> wanted;
+  std::vector<Parameter*> mastered;
   for (Parameter& parameter : parameters_) {
     if (!parameter.trainable || parameter.grad) continue;
-    const Tensor& value = parameter.value;
-    GAVEL_RETURN_IF_ERROR(allocate_tensor(&parameter.grad, value.shape, DType::f32, value.layout, parameter.count()));
-    if (dtype_ == DType::bf16 && !parameter.master) {
-      GAVEL_RETURN_IF_ERROR(
-          allocate_tensor(&parameter.master, value.shape, DType::f32, value.layout, parameter.count()));
-      for (int64_t i = 0; i < parameter.count(); ++i) parameter.master.f32()[i] = bf16_to_float(value.bf16()[i]);
-    }
+    wanted.push_back({&parameter, &parameter.grad, DType::f32});
+    if (dtype_ != DType::bf16 || parameter.master) continue;
+    wanted.push_back({&parameter, &parameter.master, DType::f32});
+    mastered.push_back(&parameter);
+  }
+  GAVEL_RETURN_IF_ERROR(allocate_tensors(wanted));
+  for (Parameter* parameter : mastered) {
+    const int64_t count = parameter->count();
+    for (int64_t i = 0; i < count; ++i) parameter->master.f32()[i] = bf16_to_float(parameter->value.bf16()[i]);
   }
   return Status::success();
 }
 
 Status Weights::ensure_moments() {
+  std::vector<Allocation> wanted;
   for (Parameter& parameter : parameters_) {
     if (!parameter.trainable || parameter.moment1) continue;
-    const Tensor& value = parameter.value;
-    GAVEL_RETURN_IF_ERROR(
-        allocate_tensor(&parameter.moment1, value.shape, DType::f32, value.layout, parameter.count()));
-    GAVEL_RETURN_IF_ERROR(
-        allocate_tensor(&parameter.moment2, value.shape, DType::f32, value.layout, parameter.count()));
+    wanted.push_back({&parameter, &parameter.moment1, DType::f32});
+    wanted.push_back({&parameter, &parameter.moment2, DType::f32});
   }
-  return Status::success();
+  return allocate_tensors(wanted);
 }
 
 void Weights::zero_gradients() {

@@ -80,12 +80,16 @@ class Weights {
   size_t optimizer_bytes() const;
 
  private:
-  Status allocate_tensor(Tensor* tensor, Shape shape, DType dtype, Layout layout, int64_t count);
+  struct Allocation {
+    Parameter* parameter;
+    Tensor* tensor;
+    DType dtype;
+  };
+  Status allocate_tensors(const std::vector<Allocation>& wanted);
   Tensor* tensor_of(Parameter& parameter, TensorKind kind);
   std::vector<Parameter> parameters_;
   std::vector<std::pair<void*, size_t>> blocks_;
   DType dtype_ = DType::f32;
-  bool allocated_ = false;
 };
 
 }  // namespace gavel

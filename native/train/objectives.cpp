@@ -60,7 +60,7 @@ Status StepObjectives::check() const {
       return Status::error(
           Code::invalid_argument,
           "Expected grpo, bnpo, dr_grpo, dapo, cispo, sapo, luspo or vespo for `lossType` but received \"" +
-              objective.grpo.loss_type + "\".");
+              objective.grpo.loss_type + "\". Use one of these names.");
     }
     for (const GroupInput& group : groups_) {
       for (const CompletionInput& completion : group.completions) {
@@ -68,12 +68,14 @@ Status StepObjectives::check() const {
           return Status::error(Code::invalid_argument,
                                "Expected `referenceLogprobs` for every token because beta is not 0, but received " +
                                    std::to_string(completion.reference_logprobs.size()) + " for " +
-                                   std::to_string(completion.tokens.size()) + " tokens.");
+                                   std::to_string(completion.tokens.size()) +
+                                   " tokens. Score them with logprobs() of the frozen reference.");
         }
         if (!completion.old_logprobs.empty() && completion.old_logprobs.size() != completion.tokens.size()) {
           return Status::error(Code::invalid_argument, "Expected `oldLogprobs` for every token but received " +
                                                            std::to_string(completion.old_logprobs.size()) + " for " +
-                                                           std::to_string(completion.tokens.size()) + " tokens.");
+                                                           std::to_string(completion.tokens.size()) +
+                                                           " tokens. Give those that sampling stored, or none.");
         }
       }
     }

@@ -21,7 +21,7 @@ import { readConfigFile } from './config-file.js';
 import { exitCodes } from './exit-codes.js';
 import { Interrupts } from './interrupt.js';
 import { openPolicy } from './open-policy.js';
-import { print, printJson, progressOnTerminal, shellQuote } from './terminal.js';
+import { print, progressOnTerminal, shellQuote } from './terminal.js';
 
 export interface TrainCommandOptions {
   resume?: boolean;
@@ -55,7 +55,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   const interrupts = new Interrupts((text) => progress.line(text));
   const resumeLine = `npx gavel train ${shellQuote(path)} --resume${options.set.map((set) => ` --set ${shellQuote(set)}`).join('')}`;
   try {
-    const job = train(opened.policy, pipeline(stages, budget), { run, signal: interrupts.signal, stage: 'run' });
+    const job = train(opened.policy, pipeline(stages, budget), { run, signal: interrupts.signal, stage: '(run)' });
     interrupts.watch(job);
     for await (const event of job) {
       if (json)
@@ -72,7 +72,8 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     }
     const finalFolder = join(run.path, 'final');
     if (config.exportFinal) await opened.model.exportHf(finalFolder);
-    if (json) printJson({ type: 'run-result', run: run.path, final: config.exportFinal ? finalFolder : null });
+    if (json)
+      print(JSON.stringify({ type: 'run-result', run: run.path, final: config.exportFinal ? finalFolder : null }));
     else print(config.exportFinal ? `Final weights: ${finalFolder}` : `Run: ${run.path}`);
     return exitCodes.ok;
   } catch (error) {
@@ -118,6 +119,10 @@ class OpenFiles implements AsyncDisposable {
     const { imageFolder, onBadRow } = options;
     const data = await JsonlDataset.open(path, { onBadRow, ...(imageFolder === undefined ? {} : { imageFolder }) });
     this.#open.push(data);
+    if (data.numSkipped > 0) {
+      const first = data.skipped.slice(0, 3).map(({ line, reason }) => `line ${line}: ${reason}`);
+      process.stderr.write(`${path}: ${data.numSkipped} bad rows left out (${first.join('; ')}).\n`);
+    }
     return data;
   }
 

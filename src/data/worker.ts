@@ -6,6 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { GavelError, type ErrorCode, type ErrorFields } from '../errors.js';
 import { Processor, type EncodedRow, type ProcessorOptions } from './processor.js';
 import type { Row } from './rows.js';
+import { yieldToMainThread } from './thread-priority.js';
 
 /** What the thread is started with. */
 export interface ThreadData {
@@ -50,6 +51,7 @@ function transferables(results: readonly RowResult[]): ArrayBuffer[] {
 }
 
 async function serve(port: NonNullable<typeof parentPort>, data: ThreadData): Promise<void> {
+  yieldToMainThread();
   const post = (reply: Reply, transfer: ArrayBuffer[] = []): void => port.postMessage(reply, transfer);
   let processor: Processor;
   try {

@@ -1,64 +1,41 @@
 /**
- * The quickstart's rows, made by index while training asks for them. Composing pictures is plain JavaScript, so makers
- * take turns with the event loop.
+ * The quickstart's rows, made by index while training asks for them. A thread of its own composes them, and they are kept:
+ * composing a pair costs as much as training on it, and stages pass over their items many times.
  */
 import { generatedDataset, type Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
-import type { EvaluationSet, Evaluator } from '../recipes/evaluate.js';
-import { Pace } from '../recipes/pace.js';
+import type { EvaluationItem, EvaluationSet, Evaluator } from '../recipes/evaluate.js';
 import type { EmojiBank } from './bank.js';
-import { directRow, judgeRow, lookRow } from './items.js';
-import { makePair, swapOrder, type JudgePair, type PairOptions, type Verdict } from './pair.js';
-import { makeLook } from './perception.js';
+import { Composer } from './composer.js';
+import { makePair, type JudgePair, type PairOptions, type Verdict } from './pair.js';
+import type { RowForm, RowRequest } from './row-maker.js';
 import type { CellWords } from './scene.js';
 import { markTrace } from './traces.js';
 
-/**
- * `make` one after the other, with a turn of the event loop whenever 5 ms have passed. What was made is kept: composing a
- * pair costs as much as training on it, and stages pass over their items many times.
- */
-export function paced<T>(make: (index: number) => T): (index: number) => Promise<T> {
-  const pace = new Pace();
-  const made = new Map<number, T>();
-  let last: Promise<unknown> = Promise.resolve();
-  return (index) => {
-    const mine = last.then(async () => {
-      const known = made.get(index);
-      if (known !== undefined) return known;
-      await pace.breathe();
-      const row = make(index);
-      made.set(index, row);
-      return row;
-    });
-    last = mine.catch(() => undefined);
-    return mine;
-  };
-}
-
 /** Every data set of one seed. */
-export class QuickstartData {
+export class QuickstartData implements AsyncDisposable {
   readonly #bank: EmojiBank;
   readonly #seed: number;
+  readonly #composer: Composer;
 
   constructor(bank: EmojiBank, seed: number) {
     this.#bank = bank;
     this.#seed = seed;
+    this.#composer = new Composer(bank, seed);
+  }
+
+  /** Ends the composing thread. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#composer[Symbol.asyncDispose]();
   }
 
   get words(): readonly string[] {
     return this.#bank.words;
   }
 
-  /** A hard pair of a split; `artists` are the seen ones unless said otherwise. */
-  pair(split: string, index: number, artists: readonly string[] = this.#bank.seenArtists): JudgePair {
-    const options: PairOptions = { seed: this.#seed, split, artists, difficulty: 'hard' };
-    return makePair(this.#bank, options, index);
-  }
-
   /** Single pictures of the seen artists with their words. */
   looks(size: number): Dataset {
-    const options = { seed: this.#seed, split: 'look', artists: this.#bank.seenArtists };
-    return this.#dataset('look', size, (index) => lookRow(makeLook(this.#bank, options, index)));
+    return this.#dataset('look', size, (index) => this.#seen('look', index, 'look'));
   }
 
   /**
@@ -68,57 +45,62 @@ export class QuickstartData {
     const direct = directEvery === 0 ? 0 : Math.floor(items / directEvery);
     return this.#dataset('cold-start', items + direct, (index) =>
       index < items
-        ? judgeRow(this.pair('cold-start', index), true)
-        : directRow(this.pair('cold-start', (index - items) * directEvery)),
+        ? this.#seen('cold-start', index, 'rationale')
+        : this.#seen('cold-start', (index - items) * directEvery, 'direct'),
     );
   }
 
   /** Labelled pairs of all artists, without rationales. */
   pool(size: number): Dataset {
-    return this.#dataset('pool', size, (index) => judgeRow(this.#poolPair(index), false));
+    return this.#dataset('pool', size, (index) => this.#ofPool(index, 'judge'));
   }
 
   /** Direct rows of pool items, to keep the answer without chain of thought alive. */
   async poolDirect(indices: readonly number[], every: number): Promise<Row[]> {
     if (every === 0) return [];
-    const make = paced((index: number) => directRow(this.#poolPair(index)));
-    return Promise.all(indices.filter((_, position) => position % every === 0).map(make));
+    const asked = indices.filter((_, position) => position % every === 0);
+    const made = await Promise.all(asked.map((index) => this.#composer.compose(this.#ofPool(index, 'direct'))));
+    return made.flat();
   }
 
   /** Validation of the judge: seen artists, one order, rationale only. */
   validation(size: number): Evaluator {
-    const item = paced((index: number) => ({ row: judgeRow(this.pair('validation', index), false), unseen: false }));
+    const rows = this.#kept((index) => this.#seen('validation', index, 'judge'));
+    const item = async (index: number): Promise<EvaluationItem> => {
+      const [row] = await rows(index);
+      return { row: row!, unseen: false };
+    };
     return this.#judging({ name: 'validation', size, item });
   }
 
   /** The test: new compositions of seen artists, then of the unseen one; both orders, and without chain of thought. */
   test(seen: number, unseen: number): Evaluator {
-    const item = paced((index: number) => {
-      const pair = this.testPair(index, seen);
-      return {
-        row: judgeRow(pair, false),
-        swapped: judgeRow(swapOrder(pair), false),
-        direct: directRow(pair),
-        unseen: index >= seen,
-      };
-    });
+    const rows = this.#kept((index) => this.#ofTest(index, seen, 'judge', 'swapped', 'direct'));
+    const item = async (index: number): Promise<EvaluationItem> => {
+      const [row, swapped, direct] = await rows(index);
+      return { row: row!, swapped: swapped!, direct: direct!, unseen: index >= seen };
+    };
     return this.#judging({ name: 'test', size: seen + unseen, item });
   }
 
   /** Item `index` of `test`. */
   testPair(index: number, seen: number): JudgePair {
-    return index < seen ? this.pair('test', index) : this.pair('test-unseen', index - seen, this.#bank.unseenArtists);
+    const { forms: _forms, ...request } = this.#ofTest(index, seen);
+    const options: PairOptions = { ...request, seed: this.#seed, difficulty: 'hard' };
+    return makePair(this.#bank, options, request.index);
   }
 
   /** What single pictures show: every word right, and the share of right words as `perception`. */
   lookTest(seen: number, unseen: number): Evaluator {
-    const item = paced((index: number) => {
-      const isUnseen = index >= seen;
-      const artists = isUnseen ? this.#bank.unseenArtists : this.#bank.seenArtists;
-      const options = { seed: this.#seed, split: isUnseen ? 'look-test-unseen' : 'look-test', artists };
-      const look = makeLook(this.#bank, options, isUnseen ? index - seen : index);
-      return { row: { ...lookRow(look), solution: look.cells.join(' ') }, unseen: isUnseen };
-    });
+    const rows = this.#kept((index) =>
+      index < seen
+        ? this.#seen('look-test', index, 'look')
+        : this.#request('look-test-unseen', index - seen, this.#bank.unseenArtists, 'look'),
+    );
+    const item = async (index: number): Promise<EvaluationItem> => {
+      const [row] = await rows(index);
+      return { row: { ...row!, solution: (row!.meta!['cells'] as CellWords).join(' ') }, unseen: index >= seen };
+    };
     const wordsOf = (text: string): string[] => text.trim().split(/\s+/);
     return {
       set: { name: 'pictures', size: seen + unseen, item },
@@ -156,11 +138,39 @@ export class QuickstartData {
     return { set, inspect: this.inspect };
   }
 
-  #poolPair(index: number): JudgePair {
-    return this.pair('pool', index, this.#bank.artists);
+  #request(split: string, index: number, artists: readonly string[], ...forms: RowForm[]): RowRequest {
+    return { split, index, artists, forms };
   }
 
-  #dataset(name: string, size: number, make: (index: number) => Row): Dataset {
-    return generatedDataset({ name, size, key: `emoji-judge 1 ${this.#seed}`, make: paced(make) });
+  #seen(split: string, index: number, form: RowForm): RowRequest {
+    return this.#request(split, index, this.#bank.seenArtists, form);
+  }
+
+  #ofPool(index: number, form: RowForm): RowRequest {
+    return this.#request('pool', index, this.#bank.artists, form);
+  }
+
+  #ofTest(index: number, seen: number, ...forms: RowForm[]): RowRequest {
+    return index < seen
+      ? this.#request('test', index, this.#bank.seenArtists, ...forms)
+      : this.#request('test-unseen', index - seen, this.#bank.unseenArtists, ...forms);
+  }
+
+  /** Composes on the first call for an index; the promise itself is kept, so that nothing is composed twice. */
+  #kept(requestOf: (index: number) => RowRequest): (index: number) => Promise<Row[]> {
+    const made = new Map<number, Promise<Row[]>>();
+    return (index) => {
+      const known = made.get(index);
+      if (known !== undefined) return known;
+      const rows = this.#composer.compose(requestOf(index));
+      made.set(index, rows);
+      return rows;
+    };
+  }
+
+  #dataset(name: string, size: number, requestOf: (index: number) => RowRequest): Dataset {
+    const rows = this.#kept(requestOf);
+    const make = async (index: number): Promise<Row> => (await rows(index))[0]!;
+    return generatedDataset({ name, size, key: `emoji-judge 1 ${this.#seed}`, make });
   }
 }

@@ -5,6 +5,7 @@ import { packageRoot } from '../binding/load.js';
 import type { EncodedRow } from '../data/processor.js';
 import { imageMark } from '../data/rows.js';
 import type { StageResults } from '../recipes/pipeline.js';
+import { Pace } from '../recipes/pace.js';
 import type { Policy } from '../recipes/policy.js';
 import type { EvaluationResult } from '../recipes/evaluate.js';
 import { pairedBootstrap, type BootstrapResult } from '../recipes/evaluate-statistics.js';
@@ -155,7 +156,12 @@ async function judgedExamples({ policy, data, plan, signal }: ReportParts): Prom
   const { seen, unseen } = plan.test;
   const half = Math.min(numExamples / 2, seen, unseen);
   const indices = Array.from({ length: 2 * half }, (_, i) => (i < half ? i : seen + i - half));
-  const pairs = indices.map((index) => data.testPair(index, seen));
+  const pairs: JudgePair[] = [];
+  const pace = new Pace();
+  for (const index of indices) {
+    pairs.push(data.testPair(index, seen));
+    await pace.breathe();
+  }
   const quiet = signal ?? new AbortController().signal;
   const rows: EncodedRow[] = await policy.encode(
     pairs.map((pair) => judgeRow(pair, false)),

@@ -74,7 +74,7 @@ export async function runQuickstart(options: QuickstartOptions): Promise<Quickst
   const { out, seed, plan, resume = false, signal, onEvent, onJob } = options;
   if (!resume) await moveAside(out, options.onNote);
   const bank = await loadEmojiBank();
-  const data = new QuickstartData(bank, seed);
+  await using data = new QuickstartData(bank, seed);
   const modelFolder = join(out, 'model');
   await guarded('write', modelFolder, () => writeJudgeFolder(modelFolder, bank.words, plan.shape));
   await using engine = await createEngine({

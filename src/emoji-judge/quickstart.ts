@@ -52,7 +52,7 @@ export const quickstartPlan: QuickstartPlan = {
       optimizer,
       evaluateEvery: 20,
       evaluateFrom: 160,
-      search: { enough: 0.78, saturated: 0.9, finestEvery: 5 },
+      search: { enough: 0.78, saturated: 0.9, minFormatRate: 0.99, finestEvery: 5 },
       budgetSeconds: 240,
     },
   },

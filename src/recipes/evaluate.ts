@@ -97,8 +97,10 @@ export async function evaluateNow(
   for (let start = 0; start < set.size; start += options.chunkItems) {
     const stop = Math.min(set.size, start + options.chunkItems);
     const asked: { row: Row; role: Role; item: number; unseen: boolean }[] = [];
-    for (let index = start; index < stop; index++) {
-      const { row, swapped, direct, unseen } = await set.item(index);
+    const indices = Array.from({ length: stop - start }, (_, offset) => start + offset);
+    const items = await Promise.all(indices.map((index) => set.item(index)));
+    for (const [offset, { row, swapped, direct, unseen }] of items.entries()) {
+      const index = start + offset;
       asked.push({ row, role: 'row', item: index, unseen });
       if (swapped !== undefined) asked.push({ row: swapped, role: 'swapped', item: index, unseen });
       if (direct !== undefined) asked.push({ row: direct, role: 'direct', item: index, unseen });

@@ -4,7 +4,7 @@
  * continues from its pool and never samples an item twice.
  */
 import { z } from 'zod';
-import { datasetFromRows, type Dataset } from '../data/dataset.js';
+import { generatedDataset, type Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
 import { parseOptions } from '../engine/parse-options.js';
 import type { GavelError } from '../errors.js';
@@ -117,8 +117,8 @@ async function samplePool(
   let right = 0;
   for (let start = 0; start < data.size; start += chunkItems) {
     const stop = Math.min(data.size, start + chunkItems);
-    const rows: Row[] = [];
-    for (let index = start; index < stop; index++) rows.push(await data.row(index));
+    const indices = Array.from({ length: stop - start }, (_, offset) => start + offset);
+    const rows = await Promise.all(indices.map((index) => data.row(index)));
     const isMissing = (row: Row): boolean => pool.entries(weights, row.id).length < samples;
     const missing = rows.filter(isMissing);
     if (missing.length > 0) tokens += await drawMarked(context, judge, options, pool, weights, missing);
@@ -208,17 +208,25 @@ async function trainOnKept(
   progress: Progress,
 ): Promise<SftResult> {
   const kept = progress.routing!.kept;
-  const rows: Row[] = [];
+  const rows = await Promise.all(kept.map(({ index }) => parts.data.row(index)));
+  const texts: string[] = [];
   const pace = new Pace();
-  for (const { index, sample } of kept) {
-    const row = await parts.data.row(index);
-    const entry = pool.entries(progress.weights, row.id).find((candidate) => candidate.sample === sample);
-    if (entry === undefined) throw lostSample(row.id, sample);
-    rows.push({ ...row, completion: (await pool.read(entry)).text });
+  for (const [i, { sample }] of kept.entries()) {
+    const { id } = rows[i]!;
+    const entry = pool.entries(progress.weights, id).find((candidate) => candidate.sample === sample);
+    if (entry === undefined) throw lostSample(id, sample);
+    texts.push((await pool.read(entry)).text);
     await pace.breathe();
   }
   const also = (await parts.alsoTrain?.(kept.map(({ index }) => index))) ?? [];
-  const data = datasetFromRows(`${parts.data.name} kept`, [...rows, ...also]);
+  const data = generatedDataset({
+    name: `${parts.data.name} kept`,
+    size: kept.length + also.length,
+    // Pictures are covered by the fingerprint of the data they come from; hashing them again would hold the event loop.
+    key: JSON.stringify([parts.data.fingerprint, progress.weights, kept, texts, also.map(({ id }) => id)]),
+    make: (index) =>
+      index < kept.length ? { ...rows[index]!, completion: texts[index]! } : also[index - kept.length]!,
+  });
   const recipe = sft({
     data,
     options: options.sft,

@@ -41,6 +41,6 @@ export function routeSamples(items: readonly RoutedItem[], seed: number): Routin
     else routing.allRight++;
   }
   routing.accuracy = total === 0 ? 0 : right / total;
-  routing.passAtK = items.length === 0 ? 0 : routing.kept.length / items.length;
+  routing.passAtK = items.length === 0 ? 0 : (items.length - routing.allWrong) / items.length;
   return routing;
 }

@@ -16,6 +16,12 @@ export const searchSchema = z
       .max(1)
       .default(0.85)
       .describe('Above this, nothing is left for the next stages to win.'),
+    minFormatRate: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0.98)
+      .describe('A point whose completions keep the format less often is passed over.'),
     finestEvery: z.number().int().positive().default(5).describe('Steps between evaluations are never fewer.'),
   })
   .describe('Search of the point where accuracy has left chance but is not saturated.');
@@ -27,6 +33,7 @@ export interface SearchPoint {
   accuracy: number;
   /** Items behind the accuracy. */
   count: number;
+  formatRate: number;
 }
 
 export type SearchDecision =
@@ -46,7 +53,9 @@ export function decideSearch(points: readonly SearchPoint[], every: number, opti
   const newest = points.at(-1);
   if (newest === undefined) return { action: 'continue' };
   const found = (point: SearchPoint): boolean =>
-    point.accuracy <= options.saturated && hasLeftChance(point, options.chance);
+    point.accuracy <= options.saturated &&
+    point.formatRate >= options.minFormatRate &&
+    hasLeftChance(point, options.chance);
   if (newest.accuracy <= options.saturated) {
     return newest.accuracy >= options.enough && found(newest)
       ? { action: 'accept', step: newest.step, reason: 'found' }
@@ -61,9 +70,13 @@ export function decideSearch(points: readonly SearchPoint[], every: number, opti
   return { action: 'accept', step: newest.step, reason: 'saturated' };
 }
 
-/** What to take when the steps or the time are spent: the best point that is not saturated, else the best of all. */
+/**
+ * What to take when the steps or the time are spent: the best point that keeps the format and is not saturated, else the best
+ * that keeps the format, else the best of all.
+ */
 export function settleSearch(points: readonly SearchPoint[], options: SearchOptions): SearchPoint | undefined {
   const best = (list: readonly SearchPoint[]): SearchPoint | undefined =>
     list.reduce<SearchPoint | undefined>((a, b) => (a === undefined || b.accuracy >= a.accuracy ? b : a), undefined);
-  return best(points.filter((point) => point.accuracy <= options.saturated)) ?? best(points);
+  const formatted = points.filter((point) => point.formatRate >= options.minFormatRate);
+  return best(formatted.filter((point) => point.accuracy <= options.saturated)) ?? best(formatted) ?? best(points);
 }

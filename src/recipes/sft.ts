@@ -101,6 +101,15 @@ async function runSft(context: RecipeContext, parts: SftParts, options: Resolved
       'The search goes back to checkpoints by their validation accuracy.',
     );
   }
+  if (options.search !== undefined && options.evaluateEvery === undefined) {
+    throw expected(
+      'invalid_config',
+      'evaluateEvery',
+      'a number of steps',
+      undefined,
+      'A search decides at evaluations.',
+    );
+  }
   const planned = options.steps ?? Math.ceil((options.epochs * parts.data.size) / options.batchSize);
   let progress = context.progress<Progress>();
   if (progress === undefined) {
@@ -232,6 +241,7 @@ async function evaluatePoint(
     step,
     accuracy: result.accuracy ?? result.unseenAccuracy ?? 0,
     count,
+    formatRate: result.formatRate,
     validation: result,
     ...(progress.cursor === undefined ? {} : { cursor: progress.cursor }),
   });

@@ -26,3 +26,16 @@ describe('the README', () => {
     expect(mean(rewards.slice(-5))).toBeGreaterThan(mean(rewards.slice(0, 5)) + 0.1);
   });
 });
+
+describe('docs/embedding.md', () => {
+  it('has an example that streams, keeps a deadline and names a mistyped option', () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['examples/stream-with-deadline.mjs'], {
+      cwd: root,
+      encoding: 'utf8',
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout.match(/^\d (stop|length) \d+$/gm)).toHaveLength(4);
+    expect(stdout).toContain('ended: TimeoutError\ninvalid_argument');
+    expect(stdout).toContain('Did you mean `temperature`?');
+  });
+});

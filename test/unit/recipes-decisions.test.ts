@@ -55,7 +55,7 @@ describe('routing', () => {
 
 describe('search of the point between chance and saturation', () => {
   const options = searchSchema.parse({});
-  const point = (step: number, accuracy: number) => ({ step, accuracy, count: 400 });
+  const point = (step: number, accuracy: number, formatRate = 1) => ({ step, accuracy, count: 400, formatRate });
 
   test('goes on at chance and in the weak', () => {
     expect(decideSearch([], 20, options)).toEqual({ action: 'continue' });
@@ -83,8 +83,16 @@ describe('search of the point between chance and saturation', () => {
   });
 
   test('a rate above chance by luck is not taken', () => {
-    const few = [{ step: 10, accuracy: 0.75, count: 8 }];
+    const few = [{ step: 10, accuracy: 0.75, count: 8, formatRate: 1 }];
     expect(decideSearch(few, 10, options)).toEqual({ action: 'continue' });
+  });
+
+  test('a point that loses the format is passed over, and taken last of all', () => {
+    expect(decideSearch([point(20, 0.5), point(40, 0.75, 0.97)], 20, options)).toEqual({ action: 'continue' });
+    const points = [point(20, 0.66), point(40, 0.75, 0.9), point(60, 0.95)];
+    expect(decideSearch(points, 20, options)).toEqual({ action: 'accept', step: 20, reason: 'found' });
+    expect(settleSearch([point(10, 0.6), point(20, 0.8, 0.5)], options)?.step).toBe(10);
+    expect(settleSearch([point(20, 0.8, 0.5)], options)?.step).toBe(20);
   });
 
   test('when time runs out it takes the best that is not saturated', () => {

@@ -1,0 +1,64 @@
+/** One item as rows, from a request of plain data: what a composing thread does, and what any thread may do. */
+import type { Row } from '../data/rows.js';
+import type { EmojiBank } from './bank.js';
+import { directRow, judgeRow, lookRow } from './items.js';
+import { makePair, swapOrder } from './pair.js';
+import { makeLook } from './perception.js';
+
+/**
+ * look: a single picture with its words. Of a hard pair: with its gold rationale, to be judged, to be judged in the other
+ * order, and asked without chain of thought.
+ */
+export type RowForm = 'look' | 'rationale' | 'judge' | 'swapped' | 'direct';
+
+/** Item `index` of a split, in one form or several; its pictures are composed once. */
+export interface RowRequest {
+  split: string;
+  index: number;
+  artists: readonly string[];
+  forms: readonly RowForm[];
+}
+
+/** A bank as plain data, so that it travels to a thread. */
+export interface GlyphTable extends Omit<EmojiBank, 'glyph'> {
+  /** By `artist/word`. */
+  glyphs: ReadonlyMap<string, Uint8Array>;
+}
+
+export function glyphTable(bank: EmojiBank): GlyphTable {
+  const { glyphSize, words, artists, seenArtists, unseenArtists } = bank;
+  const pairs = artists.flatMap((artist) =>
+    words.map((word) => [`${artist}/${word}`, bank.glyph(artist, word)] as const),
+  );
+  return { glyphSize, words, artists, seenArtists, unseenArtists, glyphs: new Map(pairs) };
+}
+
+export function bankOf({ glyphs, ...names }: GlyphTable): EmojiBank {
+  return { ...names, glyph: (artist, word) => glyphs.get(`${artist}/${word}`)! };
+}
+
+/** The rows of a request, in the order of its forms. The same numbers give the same rows on any thread. */
+export function makeRows(bank: EmojiBank, seed: number, request: RowRequest): Row[] {
+  const { split, index, artists, forms } = request;
+  const lookOf = lazily(() => lookRow(makeLook(bank, { seed, split, artists }, index)));
+  const pairOf = lazily(() => makePair(bank, { seed, split, artists, difficulty: 'hard' }, index));
+  return forms.map((form) => {
+    switch (form) {
+      case 'look':
+        return lookOf();
+      case 'rationale':
+        return judgeRow(pairOf(), true);
+      case 'judge':
+        return judgeRow(pairOf(), false);
+      case 'swapped':
+        return judgeRow(swapOrder(pairOf()), false);
+      case 'direct':
+        return directRow(pairOf());
+    }
+  });
+}
+
+function lazily<T>(make: () => T): () => T {
+  let made: { value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}

@@ -1,0 +1,206 @@
+// What the documentation says about itself and the code: links lead somewhere, every code, command, option, event and
+// exit status stands in its page, and what may be copied out of a page is accepted by the schemas that will read it.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { exitCodes } from '../../src/cli/exit-codes.js';
+import { parseConfig } from '../../src/cli/config-file.js';
+import { importRow } from '../../src/data/import-rows.js';
+import { errorCodes } from '../../src/errors.js';
+import * as publicNames from '../../src/index.js';
+import { trainEventTypes } from '../../src/recipes/events.js';
+import { runConfigSchema, schemas, stageSchema } from '../../src/recipes/run-config.js';
+import { verifierNames } from '../../src/rewards/verifier.js';
+
+const root = join(import.meta.dirname, '../..');
+const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+const below = (folder: string, suffix: string): string[] =>
+  existsSync(join(root, folder))
+    ? readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+        .filter((name) => name.endsWith(suffix))
+        .map((name) => join(folder, name))
+    : [];
+const pages = ['README.md', 'CONTRIBUTING.md', ...below('docs', '.md')];
+
+interface Fence {
+  info: string;
+  text: string;
+}
+
+const fencesOf = (markdown: string): Fence[] =>
+  [...markdown.matchAll(/^```(.+)\n([\s\S]*?)^```$/gm)].map(([, info, text]) => ({ info: info!, text: text! }));
+const withoutCode = (markdown: string): string =>
+  markdown
+    .replace(/<!--[\s\S]*?-->/g, '')
+    .replace(/^```[\s\S]*?^```$/gm, '')
+    .replace(/`[^`\n]*`/g, 'code');
+
+/** A heading's anchor as GitHub makes it. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-');
+const anchorsOf = (markdown: string): string[] =>
+  [...markdown.replace(/^```[\s\S]*?^```$/gm, '').matchAll(/^#+ (.+)$/gm)].map(([, heading]) => anchorOf(heading!));
+
+/** Relative links of a page that lead nowhere. */
+function brokenLinks(path: string, markdown: string): string[] {
+  const links = [...withoutCode(markdown).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
+  return links.filter((link) => {
+    if (/^[a-z]+:/.test(link)) return false;
+    const [file = '', anchor] = link.split('#');
+    const target = file === '' ? path : join(dirname(path), file);
+    if (!existsSync(join(root, target))) return true;
+    return anchor !== undefined && !anchorsOf(read(target)).includes(anchor);
+  });
+}
+
+/** The part of a page under a heading of the second level. */
+function section(markdown: string, heading: string): string | undefined {
+  return markdown
+    .split(/^## /m)
+    .slice(1)
+    .find((part) => part.split('\n')[0] === heading);
+}
+
+/** The rows of the tables of a text, by their first cell without code marks. */
+const firstCells = (markdown: string): string[] =>
+  [...markdown.matchAll(/^\| *`?([^`|]+?)`? *\|/gm)].map(([, cell]) => cell!).filter((cell) => !/^-+$/.test(cell));
+
+describe('links', () => {
+  it.each(pages)('of %s resolve', (path) => {
+    expect(brokenLinks(path, read(path))).toEqual([]);
+  });
+
+  it('that lead nowhere are found', () => {
+    const text = '[a](docs/none.md) [b](docs/cli.md#none) [c](docs/cli.md#exit-status) `[d](no-link)`';
+    expect(brokenLinks('README.md', text)).toEqual(['docs/none.md', 'docs/cli.md#none']);
+  });
+
+  it('from the README reach every page but the experiments', () => {
+    const text = read('README.md');
+    const own = pages.filter((path) => path !== 'README.md' && !path.startsWith('docs/experiments/'));
+    expect(own.filter((path) => !text.includes(`(${path})`))).toEqual([]);
+  });
+});
+
+describe('docs/errors.md', () => {
+  it('has every code once, in order, and no other', () => {
+    expect(firstCells(read('docs/errors.md'))).toEqual(['code', ...errorCodes]);
+  });
+});
+
+describe('docs/cli.md', () => {
+  const page = read('docs/cli.md');
+  const commands = read('src/cli/main.ts')
+    .split(/\.command\('/)
+    .slice(1)
+    .map((part) => ({
+      name: /^[a-z]+/.exec(part)![0],
+      options: [...part.matchAll(/\.(?:requiredOption|option)\(\s*'([^']+)'/g)].map(([, flags]) => flags!),
+      arguments: [...part.matchAll(/\.argument\(\s*'([^']+)'/g)].map(([, argument]) => argument!),
+    }));
+
+  it('has a section for every command, and no other', () => {
+    expect(commands.length).toBeGreaterThan(5);
+    const headings = page
+      .split(/^## /m)
+      .slice(1)
+      .map((part) => part.split('\n')[0]);
+    expect(headings).toEqual([...commands.map(({ name }) => name), 'Exit status', 'Environment']);
+  });
+
+  it.each(commands)('names every option and argument of $name', ({ name, options, arguments: args }) => {
+    const text = section(page, name)!;
+    expect([...options, ...args].filter((flags) => !text.includes(flags))).toEqual([]);
+    const known = options.map((flags) => flags.split(' ')[0]);
+    const named = firstCells(text).flatMap((cell) => /^--[a-z-]+/.exec(cell)?.[0] ?? []);
+    expect(named.filter((flag) => !known.includes(flag))).toEqual([]);
+  });
+
+  it('has every exit status', () => {
+    expect(firstCells(section(page, 'Exit status')!)).toEqual(['status', ...Object.values(exitCodes).map(String)]);
+  });
+
+  it('names every schema', () => {
+    const text = section(page, 'schema')!;
+    expect(Object.keys(schemas).filter((name) => !text.includes(`\`${name}\``))).toEqual([]);
+  });
+});
+
+describe('docs/training.md', () => {
+  const page = read('docs/training.md');
+  const fences = fencesOf(page);
+
+  it('has configurations that the schema accepts', () => {
+    const snippets = fences.filter(({ info }) => info === 'yaml');
+    const recipes = new Set<string>();
+    for (const { text } of snippets) {
+      const value = parse(text) as unknown;
+      // A list is a part of `stages`.
+      const stages = Array.isArray(value) ? value.map((stage) => stageSchema.parse(stage)) : parseRun(text).stages;
+      for (const { recipe } of stages) recipes.add(recipe);
+    }
+    expect([...recipes].sort()).toEqual(['evaluate', 'grpo', 'rejection', 'sft']);
+  });
+
+  it('has rows that the importer accepts', () => {
+    const rows = fences.filter(({ info }) => info === 'jsonl').flatMap(({ text }) => text.trim().split('\n'));
+    expect(rows.length).toBeGreaterThan(3);
+    for (const row of rows) expect(importRow(JSON.parse(row)), row).toHaveProperty('row');
+  });
+
+  it('has a section for every recipe and every verifier in a table', () => {
+    const text = page;
+    for (const recipe of ['sft', 'rejection', 'grpo', 'evaluate']) expect(section(text, recipe), recipe).toBeDefined();
+    expect(firstCells(section(text, 'Verifiers and rewards')!)).toEqual(['name', ...verifierNames]);
+  });
+});
+
+describe('docs/embedding.md', () => {
+  it('names every event of a job', () => {
+    const page = read('docs/embedding.md');
+    expect(trainEventTypes.filter((type) => !page.includes(`\`${type}\``))).toEqual([]);
+  });
+});
+
+describe('examples', () => {
+  it.each(below('examples', '.yaml'))('%s is a configuration that `gavel train` accepts', (path) => {
+    const { stages } = parseRun(read(path));
+    expect(stages.map(({ recipe }) => recipe)).toContain('grpo');
+  });
+
+  it('that pages show as running are files, word for word', () => {
+    const shown = pages.flatMap((path) => fencesOf(read(path)).filter(({ info }) => info === 'js run'));
+    const files = below('examples', '.mjs').map(read);
+    expect(shown.length).toBeGreaterThan(0);
+    for (const { text } of shown) expect(files).toContain(text);
+  });
+
+  it('and code in pages import only what the package exports', () => {
+    const code = [
+      ...pages.flatMap((path) => fencesOf(read(path)).filter(({ info }) => /^(js|ts)\b/.test(info))),
+      ...below('examples', '.mjs').map((path) => ({ text: read(path) })),
+    ];
+    const imported = code.flatMap(({ text }) =>
+      [...text.matchAll(/import \{([^}]*)\} from 'gavel-rl'/g)].flatMap(([, names]) =>
+        names!.split(',').map((name) => name.trim()),
+      ),
+    );
+    expect(imported.length).toBeGreaterThan(10);
+    expect(imported.filter((name) => !(name in publicNames))).toEqual([]);
+  });
+
+  it('are shown or linked by some page', () => {
+    const all = pages.map(read).join('\n');
+    expect([...below('examples', '.mjs'), ...below('examples', '.yaml')].filter((path) => !all.includes(path))).toEqual(
+      [],
+    );
+  });
+});
+
+function parseRun(text: string): ReturnType<typeof runConfigSchema.parse> {
+  return parseConfig(text, runConfigSchema);
+}
