@@ -48,11 +48,13 @@ export function runNodeGyp(args) {
     );
     return 1;
   }
-  const given = args.some((arg) => arg.startsWith('--nodedir'));
-  const nodedir = given ? [] : [`--nodedir=${prefixWithHeaders() ?? makeNodedir()}`];
-  const { status } = spawnSync(process.execPath, [nodeGyp, ...args, ...nodedir], {
+  const given = args.find((arg) => arg.startsWith('--nodedir='))?.slice('--nodedir='.length);
+  const nodedir = given ?? prefixWithHeaders() ?? makeNodedir();
+  const { status } = spawnSync(process.execPath, [nodeGyp, ...args, `--nodedir=${nodedir}`], {
     cwd: projectRoot,
     stdio: 'inherit',
+    // node-gyp lets these win over its arguments, an empty one too.
+    env: { ...process.env, npm_config_nodedir: nodedir, npm_package_config_node_gyp_nodedir: nodedir },
   });
   return status ?? 1;
 }

@@ -82,7 +82,7 @@ const configKeys: Record<string, string> = {
     microBatch.activationCheckpointing microBatch.maxTokens normalization optimizer optimizer.beta1
     optimizer.beta2 optimizer.decayParameters optimizer.eps optimizer.maxGradNorm optimizer.weightDecay
     schedule schedule.decaySteps schedule.kind schedule.minRatio schedule.power schedule.warmupRatio
-    schedule.warmupSteps search search.chance search.enough search.finestEvery search.saturated seed steps
+    schedule.warmupSteps search search.chance search.enough search.finestEvery search.minFormatRate search.saturated seed steps
   `,
   rejection: `
     budgetSeconds chunkItems maxNewTokens minP samples samplingBudgetSeconds seed sft sft.batchSize
@@ -91,7 +91,7 @@ const configKeys: Record<string, string> = {
     sft.optimizer sft.optimizer.beta1 sft.optimizer.beta2 sft.optimizer.decayParameters sft.optimizer.eps
     sft.optimizer.maxGradNorm sft.optimizer.weightDecay sft.schedule sft.schedule.decaySteps
     sft.schedule.kind sft.schedule.minRatio sft.schedule.power sft.schedule.warmupRatio
-    sft.schedule.warmupSteps sft.search sft.search.chance sft.search.enough sft.search.finestEvery
+    sft.schedule.warmupSteps sft.search sft.search.chance sft.search.enough sft.search.finestEvery sft.search.minFormatRate
     sft.search.saturated sft.seed sft.steps temperature topK topP
   `,
   grpo: `
