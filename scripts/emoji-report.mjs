@@ -99,7 +99,7 @@ ${table(['seed', ...stages.map((name) => `${name} (seen / unseen)`), 'format aft
 
 ## What was run
 
-\`\`\`json
+${plan.budgetSeconds > 3600 ? 'The time budgets were lifted: the machine was shared with other work, and a budget shortens a stage on a slow machine. Wall seconds are upper bounds.\n\n' : ''}\`\`\`json
 ${JSON.stringify(plan ?? runs[0].config, null, 1)}
 \`\`\`
 `);
