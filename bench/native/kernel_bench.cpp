@@ -3,7 +3,8 @@
 // peers'.
 //   kernel_bench THREADS auto|vector OP DTYPE SIZES...      operands are random, outputs start as NaN
 // `vector` leaves AMX out. Sizes: linear M N K pass(0 forward, 1 backward) | attention P G C Q K D | head_logprob T V H
-// | rms_norm T H | swiglu T F | adamw N | sample_token B V top_p_percent | peak | read MiB
+// | rms_norm T H | swiglu T F | adamw N [bytes of a moment (4, 2, 1), master (1, 0)] | sample_token B V top_p_percent |
+// peak | read MiB
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -226,19 +227,29 @@ Case swiglu(Context& context, DType dtype, const std::vector<int64_t>& sizes) {
 }
 
 Case adamw(Context& context, DType dtype, const std::vector<int64_t>& sizes) {
-  const int64_t count = sizes.at(0);
+  const int64_t count = sizes.at(0), moment_bytes = sizes.size() > 1 ? sizes[1] : 4;
+  const bool master = dtype == DType::bf16 && (sizes.size() < 3 || sizes[2] == 1);
   Case made;
   AdamW p;
   p.value = made.random({count}, dtype);
-  if (dtype == DType::bf16) p.master = made.random({count}, DType::f32);
+  if (master) p.master = made.random({count}, DType::f32);
   p.grad = made.random({count}, DType::f32).f32();
-  p.moment1 = made.random({count}, DType::f32).f32();
-  p.moment2 =
-      made.tensor({count}, DType::f32, [](int64_t i) { return std::abs(noise(static_cast<uint64_t>(i))); }).f32();
+  p.moment1 = made.random({count}, DType::f32);
+  p.moment2 = made.tensor({count}, DType::f32, [](int64_t i) { return std::abs(noise(static_cast<uint64_t>(i))); });
+  if (moment_bytes < 4) {
+    const DType narrow = moment_bytes == 2 ? DType::bf16 : DType::u8;
+    for (Tensor* moment : {&p.moment1, &p.moment2}) {
+      *moment = made.tensor({(count * moment_bytes + 3) / 4}, DType::f32, [](int64_t) { return 0.0f; });
+      moment->dtype = narrow;
+    }
+    p.scales1 = made.random({state_blocks(count)}, DType::f32).f32();
+    p.scales2 = made.random({state_blocks(count)}, DType::f32).f32();
+  }
   p.count = count;
   p.learning_rate = 1e-6;
   p.step = 100;
-  made.bytes = static_cast<double>(count) * (dtype == DType::bf16 ? 30 : 28);
+  const int64_t value_bytes = dtype == DType::f32 ? 8 : master ? 10 : 4;
+  made.bytes = static_cast<double>(count * (value_bytes + 4 + 4 * moment_bytes));
   made.body = [&context, p] { cpu::adamw_forward(context, p); };
   return made;
 }

@@ -20,6 +20,8 @@ double positive(const Argument& argument) {
   return number;
 }
 
+bool adapter_is_off(const Argument& argument) { return argument.choice({"on", "off"}) == 1; }
+
 std::vector<int32_t> tokens_from(const Argument& argument) {
   std::vector<int32_t> tokens = argument.int32s();
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -54,15 +56,25 @@ std::vector<float> row_floats(const Argument& argument, size_t count) {
   return values;
 }
 
-ImageInput image_from(const Argument& image) {
+// A picture without its pixels.
+ImageInput image_shape_from(const Argument& image) {
   ImageInput input;
   const Argument grid = image["grid"];
   if (grid.length() != 3) grid.fail("[time, height, width] in patches");
-  int64_t patches = 1;
-  for (uint32_t axis = 0; axis < 3; ++axis) {
-    input.grid[axis] = static_cast<int32_t>(grid[axis].integer(1, 65536));
-    patches *= input.grid[axis];
+  for (uint32_t axis = 0; axis < 3; ++axis) input.grid[axis] = static_cast<int32_t>(grid[axis].integer(1, 65536));
+  const Argument kind = image["kind"], size = image["size"], seconds = image["secondsPerGrid"];
+  if (!kind.absent()) input.video = kind.choice({"image", "video"}) == 1;
+  if (!size.absent()) {
+    if (size.length() != 2) size.fail("[height, width] in pixels");
+    for (uint32_t axis = 0; axis < 2; ++axis) input.size[axis] = static_cast<int32_t>(size[axis].integer(1, kMaxInt32));
   }
+  if (!seconds.absent()) input.seconds_per_grid = static_cast<float>(seconds.number(0, 86400));
+  return input;
+}
+
+ImageInput image_from(const Argument& image) {
+  ImageInput input = image_shape_from(image);
+  const int64_t patches = int64_t{input.grid[0]} * input.grid[1] * input.grid[2];
   const Argument pixels = image["pixels"];
   input.pixels = pixels.float32s();
   if (input.pixels.empty() || static_cast<int64_t>(input.pixels.size()) % patches != 0) {
@@ -134,8 +146,22 @@ Objective objective_from(const Argument& argument) {
   return objective;
 }
 
-FileDType file_dtype_from(const Argument& dtype, bool half) {
-  return static_cast<FileDType>(half ? dtype.choice({"F32", "BF16", "F16"}) : dtype.choice({"F32", "BF16"}));
+FileDType read_dtype_from(const Argument& dtype) {
+  return static_cast<FileDType>(dtype.choice({"F32", "BF16", "F16", "U8", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"}));
+}
+
+FileDType write_dtype_from(const Argument& dtype) {
+  constexpr FileDType kWritten[] = {FileDType::f32, FileDType::bf16, FileDType::u8};
+  return kWritten[dtype.choice({"F32", "BF16", "U8"})];
+}
+
+TrainingState training_state_from(const Argument& optimizer) {
+  constexpr DType kMoments[] = {DType::f32, DType::bf16, DType::u8};
+  TrainingState state;
+  state.moments = kMoments[optimizer["states"].choice({"fp32", "bf16", "int8"})];
+  state.masters = optimizer["weights"].choice({"master", "stochastic"}) == 0;
+  state.seed = optimizer["seed"].counter();
+  return state;
 }
 
 }  // namespace
@@ -145,7 +171,7 @@ Status check_pixels(const std::vector<ImageInput>& images) {
     for (float value : images[i].pixels) {
       if (std::isfinite(value)) continue;
       return Status::error(Code::bad_data, "Expected finite numbers for `images[" + std::to_string(i) +
-                                               "].pixels` but received NaN or an infinite one.");
+                                               "].pixels` but received NaN or an infinite one. Check what made them.");
     }
   }
   return Status::success();
@@ -155,6 +181,8 @@ ModelConfig model_config_from(const Argument& spec) {
   ModelConfig config;
   config.family = spec["family"].text();
   config.dtype = spec["dtype"].choice({"fp32", "bf16"}) == 0 ? DType::f32 : DType::bf16;
+  read_optional(spec["optimizer"], &config.state, training_state_from);
+  read_optional(spec["planning"], &config.planning, [](const Argument& a) { return a.boolean(); });
   const Argument numbers = spec["numbers"];
   const Napi::Array names = numbers.object().GetPropertyNames();
   for (uint32_t i = 0; i < names.Length(); ++i) {
@@ -166,6 +194,13 @@ ModelConfig model_config_from(const Argument& spec) {
     } else {
       values.push_back(entry.number());
     }
+  }
+  const Argument texts = spec["texts"];
+  if (texts.absent()) return config;
+  const Napi::Array keys = texts.object().GetPropertyNames();
+  for (uint32_t i = 0; i < keys.Length(); ++i) {
+    const std::string name = keys.Get(i).ToString().Utf8Value();
+    config.texts[name] = texts[name.c_str()].text();
   }
   return config;
 }
@@ -205,6 +240,7 @@ SampleSettings sample_settings_from(const Argument& options) {
   SampleSettings settings;
   settings.max_rows = static_cast<int32_t>(options["maxRows"].integer(1, kMaxInt32));
   settings.banned_tokens = tokens_from(options["bannedTokens"]);
+  read_optional(options["adapter"], &settings.adapter_off, adapter_is_off);
   return settings;
 }
 
@@ -239,7 +275,44 @@ StepOptions step_options_from(const Argument& options) {
   read_optional(options["stepCompletions"], &step.step_completions, positive);
   read_optional(options["stepTokens"], &step.step_tokens, positive);
   read_optional(options["entropy"], &step.entropy, [](const Argument& a) { return a.boolean(); });
+  read_optional(options["adapter"], &step.adapter_off, adapter_is_off);
   return step;
+}
+
+PlannedWork planned_work_from(const Argument& work) {
+  const auto counted = [](const Argument& argument) { return static_cast<int32_t>(argument.integer(1, kMaxInt32)); };
+  PlannedWork planned;
+  planned.prompt_tokens = counted(work["promptTokens"]);
+  const Argument images = work["images"];
+  for (uint32_t i = 0; i < images.length(); ++i) planned.images.push_back(image_shape_from(images[i]));
+  planned.groups = counted(work["groups"]);
+  if (const Argument steps = work["steps"]; !steps.absent()) {
+    planned.trains = steps["trains"].boolean();
+    planned.scores = steps["scores"].boolean();
+    planned.completions = counted(steps["completions"]);
+    planned.completion_tokens = counted(steps["completionTokens"]);
+    planned.step = step_options_from(steps["options"]);
+  }
+  if (const Argument sampling = work["sampling"]; !sampling.absent()) {
+    planned.samples = counted(sampling["count"]);
+    planned.max_new_tokens = counted(sampling["maxNewTokens"]);
+    planned.max_rows = counted(sampling["maxRows"]);
+  }
+  return planned;
+}
+
+AdapterOptions adapter_options_from(const Argument& options) {
+  AdapterOptions adapter;
+  adapter.dropout = options["dropout"].number(0, 0.999);
+  adapter.seed = options["seed"].counter();
+  const Argument targets = options["targets"];
+  const uint32_t count = targets.length();
+  for (uint32_t i = 0; i < count; ++i) {
+    adapter.targets.push_back({targets[i]["name"].text(), static_cast<int32_t>(targets[i]["rank"].integer(1, 65536)),
+                               targets[i]["scale"].number(0, 1e9)});
+  }
+  adapter.tokens = options["trainableTokens"].int32s();
+  return adapter;
 }
 
 OptimizerOptions optimizer_options_from(const Argument& options) {
@@ -255,7 +328,8 @@ OptimizerOptions optimizer_options_from(const Argument& options) {
 }
 
 TensorKind tensor_kind_from(const Argument& kind) {
-  return static_cast<TensorKind>(kind.choice({"value", "master", "moment1", "moment2", "gradient"}));
+  return static_cast<TensorKind>(kind.choice(
+      {"value", "master", "moment1", "moment2", "gradient", "merged", "codes1", "codes2", "scales1", "scales2"}));
 }
 
 std::vector<TensorRead> tensor_reads_from(const Argument& sources) {
@@ -265,8 +339,9 @@ std::vector<TensorRead> tensor_reads_from(const Argument& sources) {
   for (uint32_t i = 0; i < count; ++i) {
     const Argument source = sources[i];
     reads.push_back({source["name"].text(), tensor_kind_from(source["kind"]), source["path"].text(),
-                     source["offset"].counter(), source["sizeBytes"].counter(),
-                     file_dtype_from(source["dtype"], true)});
+                     source["offset"].counter(), source["sizeBytes"].counter(), read_dtype_from(source["dtype"])});
+    read_optional(source["interleavedHeads"], &reads.back().interleaved_heads,
+                  [](const Argument& heads) { return static_cast<int32_t>(heads.integer(0, 65536)); });
   }
   return reads;
 }
@@ -277,7 +352,7 @@ std::vector<TensorWrite> tensor_writes_from(const Argument& sinks) {
   writes.reserve(count);
   for (uint32_t i = 0; i < count; ++i) {
     const Argument sink = sinks[i];
-    writes.push_back({sink["name"].text(), tensor_kind_from(sink["kind"]), file_dtype_from(sink["dtype"], false)});
+    writes.push_back({sink["name"].text(), tensor_kind_from(sink["kind"]), write_dtype_from(sink["dtype"])});
   }
   return writes;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "addon/arguments.h"
+#include "addon/memory_plan.h"
 #include "model/input.h"
 #include "model/tensor_file.h"
 #include "sample/sampler.h"
@@ -13,12 +14,14 @@ namespace gavel {
 
 ModelConfig model_config_from(const Argument& spec);
 GroupInput group_from(const Argument& group);
+PlannedWork planned_work_from(const Argument& work);
 std::vector<GroupInput> groups_from(const Argument& groups);
 std::vector<SampleRequest> sample_requests_from(const Argument& requests);
 SampleSettings sample_settings_from(const Argument& options);
 GrpoObjective grpo_options_from(const Argument& options);
 std::vector<Objective> objectives_from(const Argument& objectives);
 StepOptions step_options_from(const Argument& options);
+AdapterOptions adapter_options_from(const Argument& options);
 OptimizerOptions optimizer_options_from(const Argument& options);
 TensorKind tensor_kind_from(const Argument& kind);
 std::vector<TensorRead> tensor_reads_from(const Argument& sources);

@@ -2,7 +2,22 @@
 
 #include <utility>
 
+#include "ops/adamw.h"
+
 namespace gavel {
+
+std::vector<TensorRow> tensor_rows(const Weights& weights) {
+  std::vector<TensorRow> rows;
+  for (int32_t i = 0; i < weights.size(); ++i) {
+    const Parameter& parameter = weights.parameter(i);
+    for (const SourceTensor& source : parameter.sources) {
+      const bool first = &source == &parameter.sources.front();
+      rows.push_back({source.name, source.shape, i, parameter.trainable, parameter.adapter, parameter.kind,
+                      first ? state_blocks(parameter.count()) : 0});
+    }
+  }
+  return rows;
+}
 
 Status ModelHost::create(const ModelConfig& config, Context& context, std::shared_ptr<ModelHost>* host) {
   auto made = std::make_shared<ModelHost>();
@@ -10,13 +25,9 @@ Status ModelHost::create(const ModelConfig& config, Context& context, std::share
   made->trainer = std::make_unique<Trainer>(*made->model, context);
   made->sampler = std::make_unique<Sampler>(*made->model, context);
   made->family = config.family;
-  const Weights& weights = made->model->weights();
-  for (int32_t i = 0; i < weights.size(); ++i) {
-    const Parameter& parameter = weights.parameter(i);
-    for (const SourceTensor& source : parameter.sources) {
-      made->tensors.push_back({source.name, source.shape, i, parameter.trainable});
-    }
-  }
+  made->dtype = config.dtype;
+  made->state = config.state;
+  made->tensors = tensor_rows(made->model->weights());
   made->take_snapshot();
   *host = std::move(made);
   return Status::success();
@@ -26,7 +37,7 @@ void ModelHost::release() {
   sampler.reset();
   trainer.reset();
   model.reset();
-  kv_bytes = 0;
+  kv_bytes = sampling_bytes = 0;
   take_snapshot();
 }
 
@@ -34,8 +45,12 @@ void ModelHost::take_snapshot() {
   ModelMemory now;
   if (model) {
     const Weights& weights = model->weights();
-    now = {weights.weight_bytes(), weights.gradient_bytes(), weights.optimizer_bytes(), model->arena().capacity(),
-           kv_bytes};
+    now = {weights.weight_bytes(),
+           weights.gradient_bytes(),
+           weights.optimizer_bytes(),
+           model->arena().capacity(),
+           kv_bytes,
+           sampling_bytes};
     step_count.store(trainer->step_count());
   }
   std::lock_guard lock(mutex_);

@@ -19,11 +19,17 @@ struct TensorRow {
   std::string name;
   Shape shape;
   int32_t parameter = 0;
-  bool trainable = true;
+  bool trainable = true, adapter = false;
+  ParameterKind kind = ParameterKind::matrix;
+  int64_t state_blocks = 0;  // of the parameter, at its first source; 0 at the others
 };
 
+// The tensors of a model, in its order.
+std::vector<TensorRow> tensor_rows(const Weights& weights);
+
 struct ModelMemory {
-  size_t weight_bytes = 0, gradient_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, kv_bytes = 0;
+  size_t weight_bytes = 0, gradient_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, kv_bytes = 0,
+         sampling_bytes = 0;
 };
 
 struct ModelHost {
@@ -33,7 +39,7 @@ struct ModelHost {
   std::unique_ptr<Model> model;
   std::unique_ptr<Trainer> trainer;
   std::unique_ptr<Sampler> sampler;
-  size_t kv_bytes = 0;
+  size_t kv_bytes = 0, sampling_bytes = 0;  // of the last sampling
   void release();
   void take_snapshot();
   ModelMemory memory();
@@ -41,6 +47,8 @@ struct ModelHost {
   // JavaScript thread.
   std::string family;
   std::vector<TensorRow> tensors;
+  DType dtype = DType::f32;
+  TrainingState state;
   bool disposed = false;
   std::atomic<int64_t> step_count{0};
 

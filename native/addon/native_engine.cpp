@@ -32,7 +32,9 @@ Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
 
 NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {
   if (!std::exchange(Environment::of(info.Env()).constructing, false)) {
-    throw_status(info.Env(), Status::error(Code::invalid_argument, "Expected createEngine() to make an engine."));
+    throw_status(info.Env(),
+                 Status::error(Code::invalid_argument,
+                               "Expected createEngine() to make an engine. Call it instead of the constructor."));
   }
 }
 

@@ -5,6 +5,7 @@
 #include "addon/arguments.h"
 #include "addon/environment.h"
 #include "addon/inputs.h"
+#include "addon/memory_plan.h"
 #include "addon/outputs.h"
 #include "model/tensor_file.h"
 
@@ -15,6 +16,25 @@ constexpr napi_type_tag kModelTag = {0x6a3f9c1d5b8e4702u, 0x91d7c25e80ab46f3u};
 
 struct Nothing {};
 
+Napi::Array shape_to_js(Napi::Env env, const Shape& shape) {
+  Napi::Array array = Napi::Array::New(env, static_cast<size_t>(shape.rank));
+  for (int32_t axis = 0; axis < shape.rank; ++axis)
+    array.Set(static_cast<uint32_t>(axis), static_cast<double>(shape[axis]));
+  return array;
+}
+
+Napi::Value memory_to_js(Napi::Env env, const ModelMemory& memory, size_t scratch_bytes) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("weightBytes", static_cast<double>(memory.weight_bytes));
+  object.Set("gradientBytes", static_cast<double>(memory.gradient_bytes));
+  object.Set("optimizerBytes", static_cast<double>(memory.optimizer_bytes));
+  object.Set("activationBytes", static_cast<double>(memory.activation_bytes));
+  object.Set("kvBytes", static_cast<double>(memory.kv_bytes));
+  object.Set("samplingBytes", static_cast<double>(memory.sampling_bytes));
+  object.Set("scratchBytes", static_cast<double>(scratch_bytes));
+  return object;
+}
+
 Napi::Value undefined(Napi::Env env, Nothing&) { return env.Undefined(); }
 
 Status disposed_status() {
@@ -24,7 +44,7 @@ Status disposed_status() {
 
 RunOptions numbered(const Argument& job, const void* owner) {
   RunOptions options;
-  options.number = job.counter();
+  if (!job.absent()) options.number = job.counter();
   options.owner = owner;
   return options;
 }
@@ -43,6 +63,9 @@ void NativeModel::define(Napi::Env env) {
                                        InstanceAccessor<&NativeModel::family>("family"),
                                        InstanceMethod<&NativeModel::tensors>("tensors"),
                                        InstanceMethod<&NativeModel::set_trainable>("setTrainable"),
+                                       InstanceMethod<&NativeModel::state_tensors>("stateTensors"),
+                                       InstanceMethod<&NativeModel::reset_optimizer>("resetOptimizer"),
+                                       InstanceMethod<&NativeModel::attach_adapter>("attachAdapter"),
                                        InstanceMethod<&NativeModel::initialize>("initialize"),
                                        InstanceMethod<&NativeModel::load_tensors>("loadTensors"),
                                        InstanceMethod<&NativeModel::save_tensors>("saveTensors"),
@@ -58,6 +81,7 @@ void NativeModel::define(Napi::Env env) {
                                        InstanceMethod<&NativeModel::optimizer_step_count>("optimizerStepCount"),
                                        InstanceMethod<&NativeModel::set_optimizer_step_count>("setOptimizerStepCount"),
                                        InstanceMethod<&NativeModel::memory>("memory"),
+                                       InstanceMethod<&NativeModel::plan_memory>("planMemory"),
                                        InstanceMethod<&NativeModel::dispose>("dispose"),
                                    }));
 }
@@ -81,7 +105,9 @@ NativeModel* NativeModel::from(Napi::Value value) {
 
 NativeModel::NativeModel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeModel>(info) {
   if (!std::exchange(Environment::of(info.Env()).constructing, false)) {
-    throw_status(info.Env(), Status::error(Code::invalid_argument, "Expected engine.createModel() to make a model."));
+    throw_status(info.Env(),
+                 Status::error(Code::invalid_argument,
+                               "Expected engine.createModel() to make a model. Call it instead of the constructor."));
   }
   info.This().As<Napi::Object>().TypeTag(&kModelTag);
 }
@@ -118,8 +144,13 @@ Napi::Value NativeModel::run(const Napi::CallbackInfo& info, RunOptions options,
 
 template <class Work>
 Napi::Value NativeModel::run(const Napi::CallbackInfo& info, Work work) {
+  return run(info, RunOptions{}, std::move(work));
+}
+
+template <class Work>
+Napi::Value NativeModel::run(const Napi::CallbackInfo& info, RunOptions options, Work work) {
   return run<Nothing>(
-      info, {},
+      info, options,
       [work = std::move(work)](const Job& job, ModelHost& host, Nothing*) mutable -> Status { return work(job, host); },
       undefined);
 }
@@ -127,21 +158,58 @@ Napi::Value NativeModel::run(const Napi::CallbackInfo& info, Work work) {
 Napi::Value NativeModel::family(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), host_->family); }
 
 Napi::Value NativeModel::tensors(const Napi::CallbackInfo& info) {
+  constexpr const char* kKinds[] = {"matrix", "vector", "norm", "bias", "embedding"};
   const ModelHost& host = live(info.Env());
   Napi::Array array = Napi::Array::New(info.Env(), host.tensors.size());
   for (size_t i = 0; i < host.tensors.size(); ++i) {
     const TensorRow& row = host.tensors[i];
-    Napi::Array shape = Napi::Array::New(info.Env(), static_cast<size_t>(row.shape.rank));
-    for (int32_t axis = 0; axis < row.shape.rank; ++axis) {
-      shape.Set(static_cast<uint32_t>(axis), static_cast<double>(row.shape[axis]));
-    }
     Napi::Object object = Napi::Object::New(info.Env());
     object.Set("name", row.name);
-    object.Set("shape", shape);
+    object.Set("shape", shape_to_js(info.Env(), row.shape));
     object.Set("trainable", row.trainable);
+    object.Set("adapter", row.adapter);
+    object.Set("kind", kKinds[static_cast<size_t>(row.kind)]);
     array.Set(static_cast<uint32_t>(i), object);
   }
   return array;
+}
+
+Napi::Value NativeModel::state_tensors(const Napi::CallbackInfo& info) {
+  const ModelHost& host = live(info.Env());
+  Napi::Array array = Napi::Array::New(info.Env());
+  for (const TensorRow& row : host.tensors) {
+    if (!row.trainable) continue;
+    const auto add = [&](const char* kind, const char* dtype, const Shape& shape) {
+      Napi::Object object = Napi::Object::New(info.Env());
+      object.Set("name", row.name);
+      object.Set("kind", kind);
+      object.Set("dtype", dtype);
+      object.Set("shape", shape_to_js(info.Env(), shape));
+      array.Set(array.Length(), object);
+    };
+    if (host.dtype == DType::bf16 && host.state.masters) add("master", "F32", row.shape);
+    if (host.state.moments == DType::u8) {
+      add("codes1", "U8", row.shape);
+      add("codes2", "U8", row.shape);
+      if (row.state_blocks == 0) continue;
+      add("scales1", "F32", {row.state_blocks});
+      add("scales2", "F32", {row.state_blocks});
+    } else {
+      const char* dtype = host.state.moments == DType::bf16 ? "BF16" : "F32";
+      add("moment1", dtype, row.shape);
+      add("moment2", dtype, row.shape);
+    }
+  }
+  return array;
+}
+
+Napi::Value NativeModel::reset_optimizer(const Napi::CallbackInfo& info) {
+  return run(info, [](const Job&, ModelHost& host) {
+    host.model->weights().zero_gradients();
+    host.model->weights().zero_moments();
+    host.trainer->set_step_count(0);
+    return Status::success();
+  });
 }
 
 Napi::Value NativeModel::set_trainable(const Napi::CallbackInfo& info) {
@@ -163,6 +231,21 @@ Napi::Value NativeModel::set_trainable(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value NativeModel::attach_adapter(const Napi::CallbackInfo& info) {
+  AdapterOptions options = adapter_options_from({info[0], "options"});
+  return run<std::vector<TensorRow>>(
+      info, {},
+      [options = std::move(options)](const Job&, ModelHost& host, std::vector<TensorRow>* rows) {
+        GAVEL_RETURN_IF_ERROR(gavel::attach_adapter(host.model->weights(), options));
+        *rows = tensor_rows(host.model->weights());
+        return Status::success();
+      },
+      [host = host_](Napi::Env env, std::vector<TensorRow>& rows) {
+        host->tensors = std::move(rows);
+        return env.Undefined();
+      });
+}
+
 Napi::Value NativeModel::initialize(const Napi::CallbackInfo& info) {
   const uint64_t seed = Argument(info[0], "seed").counter();
   const double std = Argument(info[1], "std").number(0, 1e6);
@@ -174,19 +257,24 @@ Napi::Value NativeModel::initialize(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeModel::load_tensors(const Napi::CallbackInfo& info) {
   std::vector<TensorRead> reads = tensor_reads_from({info[0], "sources"});
-  return run(info, [reads = std::move(reads)](const Job& job, ModelHost& host) {
-    return gavel::load_tensors(host.model->weights(), reads, job.aborted);
-  });
+  return run(info, numbered({info[1], "job"}, host_.get()),
+             [bridge = bridge_.get(), reads = std::move(reads)](const Job& job, ModelHost& host) {
+               Status status = gavel::load_tensors(host.model->weights(), *bridge->context().pool, reads, job.aborted);
+               refresh_token_rows(host.model->weights());
+               return status;
+             });
 }
 
 Napi::Value NativeModel::save_tensors(const Napi::CallbackInfo& info) {
   std::string path = Argument(info[0], "path").text();
   std::vector<uint8_t> header = Argument(info[1], "header").uint8s();
   std::vector<TensorWrite> writes = tensor_writes_from({info[2], "sinks"});
-  return run(info, [path = std::move(path), header = std::move(header), writes = std::move(writes)](const Job& job,
-                                                                                                    ModelHost& host) {
-    return gavel::save_tensors(host.model->weights(), path, header, writes, job.aborted);
-  });
+  return run(info, numbered({info[3], "job"}, host_.get()),
+             [bridge = bridge_.get(), path = std::move(path), header = std::move(header), writes = std::move(writes)](
+                 const Job& job, ModelHost& host) {
+               return gavel::save_tensors(host.model->weights(), *bridge->context().pool, path, header, writes,
+                                          job.aborted);
+             });
 }
 
 Napi::Value NativeModel::read_tensor(const Napi::CallbackInfo& info) {
@@ -236,6 +324,7 @@ Napi::Value NativeModel::sample(const Napi::CallbackInfo& info) {
         };
         Status status = host.sampler->run(requests, settings, job.aborted, on_finished, stats);
         host.kv_bytes = stats->kv_bytes;
+        host.sampling_bytes = stats->buffer_bytes;
         return status;
       },
       [](Napi::Env env, SampleStats& stats) { return sample_stats_to_js(env, stats); });
@@ -255,11 +344,12 @@ Napi::Value NativeModel::logprobs(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeModel::logits(const Napi::CallbackInfo& info) {
   GroupInput group = group_from({info[0], "group"});
+  const bool adapter_off = Argument(info[1], "adapter").choice({"on", "off"}) == 1;
   return run<std::vector<float>>(
-      info, numbered({info[1], "job"}, host_.get()),
-      [group = std::move(group)](const Job& job, ModelHost& host, std::vector<float>* values) -> Status {
+      info, numbered({info[2], "job"}, host_.get()),
+      [group = std::move(group), adapter_off](const Job& job, ModelHost& host, std::vector<float>* values) -> Status {
         GAVEL_RETURN_IF_ERROR(check_pixels(group.images));
-        return host.trainer->logits(group, job.aborted, values);
+        return host.trainer->logits(group, adapter_off, job.aborted, values);
       },
       [](Napi::Env env, std::vector<float>& values) { return floats_to_js(env, std::move(values)); });
 }
@@ -281,8 +371,9 @@ Napi::Value NativeModel::forward_backward(const Napi::CallbackInfo& info) {
 Napi::Value NativeModel::optimizer_step(const Napi::CallbackInfo& info) {
   const OptimizerOptions options = optimizer_options_from({info[0], "options"});
   return run<OptimizerResult>(
-      info, {},
-      [options](const Job&, ModelHost& host, OptimizerResult* result) {
+      info, numbered({info[1], "job"}, host_.get()),
+      [options](const Job& job, ModelHost& host, OptimizerResult* result) {
+        if (job.aborted.load()) return Status::error(Code::aborted, "The step was aborted before it began.");
         return host.trainer->optimizer_step(options, result);
       },
       [](Napi::Env env, OptimizerResult& result) { return optimizer_result_to_js(env, result); });
@@ -314,15 +405,17 @@ Napi::Value NativeModel::set_optimizer_step_count(const Napi::CallbackInfo& info
 }
 
 Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
-  const ModelMemory memory = live(info.Env()).memory();
-  Napi::Object object = Napi::Object::New(info.Env());
-  object.Set("weightBytes", static_cast<double>(memory.weight_bytes));
-  object.Set("gradientBytes", static_cast<double>(memory.gradient_bytes));
-  object.Set("optimizerBytes", static_cast<double>(memory.optimizer_bytes));
-  object.Set("activationBytes", static_cast<double>(memory.activation_bytes));
-  object.Set("kvBytes", static_cast<double>(memory.kv_bytes));
-  object.Set("scratchBytes", static_cast<double>(bridge_->scratch_bytes()));
-  return object;
+  return memory_to_js(info.Env(), live(info.Env()).memory(), bridge_->scratch_bytes());
+}
+
+Napi::Value NativeModel::plan_memory(const Napi::CallbackInfo& info) {
+  PlannedWork work = planned_work_from({info[0], "work"});
+  return run<MemoryPlan>(
+      info, {},
+      [bridge = bridge_.get(), work = std::move(work)](const Job&, ModelHost& host, MemoryPlan* plan) {
+        return gavel::plan_memory(*host.model, bridge->context(), work, plan);
+      },
+      [](Napi::Env env, MemoryPlan& plan) { return memory_to_js(env, plan.held, plan.scratch_bytes); });
 }
 
 Napi::Value NativeModel::dispose(const Napi::CallbackInfo& info) {

@@ -27,6 +27,9 @@ class NativeModel : public Napi::ObjectWrap<NativeModel> {
   Napi::Value family(const Napi::CallbackInfo& info);
   Napi::Value tensors(const Napi::CallbackInfo& info);
   Napi::Value set_trainable(const Napi::CallbackInfo& info);
+  Napi::Value state_tensors(const Napi::CallbackInfo& info);
+  Napi::Value reset_optimizer(const Napi::CallbackInfo& info);
+  Napi::Value attach_adapter(const Napi::CallbackInfo& info);
   Napi::Value initialize(const Napi::CallbackInfo& info);
   Napi::Value load_tensors(const Napi::CallbackInfo& info);
   Napi::Value save_tensors(const Napi::CallbackInfo& info);
@@ -42,6 +45,7 @@ class NativeModel : public Napi::ObjectWrap<NativeModel> {
   Napi::Value optimizer_step_count(const Napi::CallbackInfo& info);
   Napi::Value set_optimizer_step_count(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
+  Napi::Value plan_memory(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   // Throws 'disposed' when the model or its engine was.
@@ -51,6 +55,8 @@ class NativeModel : public Napi::ObjectWrap<NativeModel> {
   Napi::Value run(const Napi::CallbackInfo& info, RunOptions options, Work work, Convert convert);
   template <class Work>
   Napi::Value run(const Napi::CallbackInfo& info, Work work);
+  template <class Work>
+  Napi::Value run(const Napi::CallbackInfo& info, RunOptions options, Work work);
 
   std::shared_ptr<Bridge> bridge_;
   std::shared_ptr<ModelHost> host_;

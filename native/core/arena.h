@@ -21,6 +21,8 @@ class Arena {
   Status reserve(size_t size_bytes);
   void release();
 
+  // The reservation is never filled, so the memory that is there does not bound it.
+  void set_planning(bool planning) { planning_ = planning; }
   void set_measuring(bool measuring) { measuring_ = measuring; }
   bool measuring() const { return measuring_; }
 
@@ -39,7 +41,7 @@ class Arena {
  private:
   uint8_t* base_ = nullptr;
   size_t capacity_ = 0, used_ = 0, peak_ = 0;
-  bool measuring_ = false, overflowed_ = false;
+  bool planning_ = false, measuring_ = false, overflowed_ = false;
 };
 
 // Zero-pages-on-demand allocation aligned to 2 MiB with huge pages advised; nullptr when the system refuses.

@@ -48,7 +48,8 @@ struct Context {
   ThreadPool* pool = nullptr;
   Scratch* scratch = nullptr;
   Isa isa = Isa::generic;
-  bool amx = false;  // bf16 products run on AMX tiles
+  bool amx = false;       // bf16 products run on AMX tiles
+  bool planning = false;  // nothing is computed, the pool is idle: memory is reserved and stays untouched
 };
 
 }  // namespace gavel

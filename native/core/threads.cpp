@@ -128,9 +128,16 @@ void yield_to_main_thread() {
 
 ThreadPool::ThreadPool(int threads) : threads_(1) { set_threads(threads); }
 
+ThreadPool ThreadPool::idle(int threads) {
+  ThreadPool pool(threads);
+  pool.idle_ = true;
+  return pool;
+}
+
 void ThreadPool::set_threads(int threads) { threads_ = std::clamp(threads, 1, kMaxThreads); }
 
 void ThreadPool::run(int64_t count, const void* context, Call call) const {
+  if (idle_) return;
   FlushDenormals flush;
   if (threads_ == 1 || count == 1) {
     for (int64_t index = 0; index < count; ++index) call(context, index, 0);

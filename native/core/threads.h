@@ -29,6 +29,8 @@ class ThreadPool {
 
   // `threads` counts the caller: 1 runs inline. Workers are started on first use and shared between engines.
   explicit ThreadPool(int threads);
+  // A pool that runs nothing: kernels then ask for memory and touch none. For plans of a step (addon/memory_plan.h).
+  static ThreadPool idle(int threads);
   int threads() const { return threads_; }
   void set_threads(int threads);
 
@@ -45,6 +47,7 @@ class ThreadPool {
   using Call = void (*)(const void* context, int64_t index, int worker);
   void run(int64_t count, const void* context, Call call) const;
   int threads_;
+  bool idle_ = false;
 };
 
 }  // namespace gavel

@@ -70,6 +70,18 @@ void embedding_backward(Context& context, const Embedding& p) {
         }
       });
     }
+    if (p.grad_token_rows) {
+      float* grad_rows = p.grad_token_rows.f32();
+      context.pool->parallel_for(num_pieces(columns, kColumns), [&](int64_t item, int) {
+        const int64_t begin = item * kColumns, end = std::min(columns, begin + kColumns);
+        for (int64_t row = 0; row < rows; ++row) {
+          const int64_t to = is_feature(p, row) ? -1 : p.row_of_token[p.tokens[row]];
+          if (to < 0) continue;
+          for (int64_t k = begin; k < end; ++k)
+            grad_rows[to * columns + k] += load_value(grad_out + row * columns + k);
+        }
+      });
+    }
     if (p.grad_features) {
       with_element(p.grad_features.dtype, [&](auto* feature_type) {
         using Feature = std::remove_pointer_t<decltype(feature_type)>;

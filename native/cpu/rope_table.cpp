@@ -13,8 +13,8 @@ void rope_table_forward(Context& context, const RopeTable& p) {
     float* sine = p.sine.f32() + row * half;
     for (int64_t j = 0; j < half; ++j) {
       const float angle = static_cast<float>(p.positions[p.axis[j] * rows + row]) * p.inverse_frequency[j];
-      cosine[j] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      sine[j] = static_cast<float>(std::sin(static_cast<double>(angle)));
+      cosine[j] = static_cast<float>(std::cos(static_cast<double>(angle))) * p.scale;
+      sine[j] = static_cast<float>(std::sin(static_cast<double>(angle))) * p.scale;
     }
   });
 }

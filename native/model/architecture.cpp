@@ -1,15 +1,25 @@
 #include "model/architecture.h"
 
-#include <cmath>
-
 namespace gavel {
+namespace {
 
-Status Architecture::add_image(const ImageInput&, VisionLayout*) const {
+Status count_mismatch(std::string expected, size_t image, std::string received) {
+  return Status::error(Code::image_count_mismatch,
+                       "Expected " + std::move(expected) + " for image " + std::to_string(image + 1) +
+                           " but received " + std::move(received) +
+                           " in the prompt. Give each picture or video the placeholders its processor counts.");
+}
+
+}  // namespace
+
+Status Architecture::add_image(const ImageInput&, VisionBatch*, std::vector<int32_t>*) const {
   return Status::error(Code::image_count_mismatch,
                        "Expected no images for a text-only model but received one. Load a vision-language checkpoint.");
 }
 
-Status Architecture::positions(const GroupInput& group, Positions* positions) const {
+Placeholders Architecture::placeholders(const ImageInput&) const { return {}; }
+
+Status Architecture::positions(const GroupInput& group, std::span<const PlaceholderRun>, Positions* positions) const {
   const int32_t count = static_cast<int32_t>(group.prompt_tokens.size());
   for (int32_t axis = 0; axis < rope_axes; ++axis) {
     for (int32_t i = 0; i < count; ++i) positions->axes[axis].push_back(i);
@@ -18,39 +28,63 @@ Status Architecture::positions(const GroupInput& group, Positions* positions) co
   return Status::success();
 }
 
-int32_t ConfigReader::integer(const std::string& name) {
-  const auto it = config_.numbers.find(name);
-  if (it == config_.numbers.end() || it->second.size() != 1 || it->second[0] < 1 || it->second[0] > 2147483647.0 ||
-      it->second[0] != std::floor(it->second[0])) {
-    refuse("Expected an integer >= 1 for `" + name + "` in config.json of family " + config_.family + " but it is " +
-           (it == config_.numbers.end() ? "missing." : "something else."));
-    return 1;
+Status Architecture::find_runs(const GroupInput& group, std::vector<PlaceholderRun>* runs) const {
+  const auto& tokens = group.prompt_tokens;
+  const auto& images = group.images;
+  size_t image = 0;
+  int32_t run = 0;
+  for (size_t i = 0; i < tokens.size();) {
+    if (!is_placeholder(tokens[i])) {
+      ++i;
+      continue;
+    }
+    if (image >= images.size()) {
+      return Status::error(Code::image_count_mismatch,
+                           "Expected placeholder tokens for " + std::to_string(images.size()) +
+                               " images in the prompt but received more. Give every image that the prompt names.");
+    }
+    const bool video = images[image].video;
+    const int32_t token = video ? video_token : image_token;
+    const Placeholders want = placeholders(images[image]);
+    if (tokens[i] != token) {
+      return count_mismatch(video ? "the placeholder of a video" : "the placeholder of a picture", image,
+                            "another kind's");
+    }
+    for (int32_t n = 0; n < want.tokens; ++n) {
+      if (i + static_cast<size_t>(n) < tokens.size() && tokens[i + static_cast<size_t>(n)] == token) continue;
+      return count_mismatch(std::to_string(want.tokens) + " placeholder tokens" +
+                                (want.runs > 1 ? " for each of " + std::to_string(want.runs) + " frames" : ""),
+                            image, std::to_string(n));
+    }
+    runs->push_back({static_cast<int32_t>(i), want.tokens, static_cast<int32_t>(image), run});
+    i += static_cast<size_t>(want.tokens);
+    if (++run == want.runs) {
+      run = 0;
+      ++image;
+    }
   }
-  return static_cast<int32_t>(it->second[0]);
+  if (run != 0) {
+    return count_mismatch(std::to_string(placeholders(images[image]).runs) + " runs of placeholders, one a frame,",
+                          image, std::to_string(run));
+  }
+  if (image != images.size()) {
+    return Status::error(Code::image_count_mismatch,
+                         "Expected placeholder tokens for " + std::to_string(images.size()) +
+                             " images in the prompt but received those of " + std::to_string(image) +
+                             ". Give the images that the prompt names and no others.");
+  }
+  return Status::success();
 }
 
-int32_t ConfigReader::integer(const std::string& name, int32_t otherwise) {
-  const auto it = config_.numbers.find(name);
-  if (it == config_.numbers.end() || it->second.size() != 1) return otherwise;
-  return static_cast<int32_t>(it->second[0]);
-}
-
-double ConfigReader::number(const std::string& name, double otherwise) {
-  const auto it = config_.numbers.find(name);
-  if (it == config_.numbers.end() || it->second.size() != 1) return otherwise;
-  return it->second[0];
-}
-
-std::vector<int32_t> ConfigReader::integers(const std::string& name) {
-  std::vector<int32_t> result;
-  const auto it = config_.numbers.find(name);
-  if (it == config_.numbers.end()) return result;
-  for (double value : it->second) result.push_back(static_cast<int32_t>(value));
-  return result;
-}
-
-void ConfigReader::refuse(std::string message) {
-  if (status_.ok()) status_ = Status::error(Code::invalid_config, std::move(message));
+Status Architecture::check_length(int64_t positions) const {
+  if (position_limit == 0 || positions <= position_limit) return Status::success();
+  return Status::error(
+      Code::prompt_too_long,
+      "Expected at most " + std::to_string(position_limit) + " positions in a prompt and its completion but received " +
+          std::to_string(positions) +
+          ": the rope scaling of this config changes every frequency with the length of the whole sequence, so beyond "
+          "its original length a sampled log-prob could not equal the trained one. Shorten the sequence, or choose a "
+          "checkpoint with YaRN, Llama 3 or linear rope scaling.");
 }
 
 }  // namespace gavel

@@ -1,15 +1,23 @@
-// What a family is: it reads its config, declares its weights by their Hugging Face names, places images and positions,
-// and builds its graph. One file a family; families.cpp is the only list of them.
+// What a family is: it reads its config, declares its weights by their Hugging Face names, lays out pictures and
+// positions, and builds its graph. One file a family; families.cpp is the only list of them.
 #pragma once
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "model/config_reader.h"
 #include "model/input.h"
 #include "model/weights.h"
 #include "ops/attention.h"
 #include "ops/tape.h"
 
 namespace gavel {
+
+// The pictures of one packed batch, laid out and read by the family alone.
+class VisionBatch {
+ public:
+  virtual ~VisionBatch() = default;
+};
 
 // Everything a graph reads of one packed batch. Memory is owned by the Pack (or the sampler's step).
 struct PackView {
@@ -21,23 +29,18 @@ struct PackView {
   // Paged store of all layers, or null: then each layer takes a transient one.
   uint8_t* kv = nullptr;
   int64_t kv_layer_bytes = 0;
-  // Vision tower: patches of all images in the order the tower visits them.
-  int32_t num_patches = 0;
-  const float* pixels = nullptr;             // [patches, columns] as the processor made them
-  const int32_t* patch_order = nullptr;      // [patches] row of pixels that stands at p
-  const int32_t* patch_positions = nullptr;  // [2, patches] height, width
-  const AttentionPlan* window_plan = nullptr;
-  const AttentionPlan* image_plan = nullptr;
+  const VisionBatch* vision = nullptr;  // of the family's own kind; null without images
 };
 
-// The vision part of a pack, as a family lays it out.
-struct VisionLayout {
-  std::vector<float> pixels;
-  std::vector<int32_t> patch_order;
-  std::vector<int32_t> heights, widths;                    // [patches] positions of patches in visiting order
-  std::vector<int32_t> window_bounds{0}, image_bounds{0};  // cumulative patches
-  std::vector<int32_t> feature_of_unit;                    // output row of the u-th image token, images in order
-  int32_t num_features = 0;
+// The placeholder tokens that a picture or video has in its prompt: so many runs of so many tokens.
+struct Placeholders {
+  int32_t runs = 1, tokens = 0;
+};
+
+// One run of them, in a prompt.
+struct PlaceholderRun {
+  int32_t begin = 0, tokens = 0;
+  int32_t image = 0, run = 0;  // of GroupInput::images, and which of its runs
 };
 
 struct Positions {
@@ -51,36 +54,39 @@ class Architecture {
 
   // [T, H] after the final norm.
   virtual Tensor forward(Tape& tape, const Weights& weights, const PackView& pack) const = 0;
-  virtual Status add_image(const ImageInput& image, VisionLayout* layout) const;
-  virtual Status positions(const GroupInput& group, Positions* positions) const;
+
+  // Null: a text model, which has no use for the functions below.
+  virtual std::unique_ptr<VisionBatch> new_vision_batch() const { return nullptr; }
+  // Checks a picture, adds it to the batch, and appends to `feature_rows` the row of the tower's output that each of
+  // its placeholders takes, in their order.
+  virtual Status add_image(const ImageInput& image, VisionBatch* batch, std::vector<int32_t>* feature_rows) const;
+  // After the last picture.
+  virtual void finish_vision(VisionBatch*) const {}
+  virtual Placeholders placeholders(const ImageInput& image) const;
+  // Of the prompt; by default 0, 1, 2, ... on every axis.
+  virtual Status positions(const GroupInput& group, std::span<const PlaceholderRun> runs, Positions* positions) const;
+
+  bool is_placeholder(int32_t token) const { return token >= 0 && (token == image_token || token == video_token); }
+  // The runs of placeholders in a group's prompt, checked against its pictures.
+  Status find_runs(const GroupInput& group, std::vector<PlaceholderRun>* runs) const;
+  // Refuses a sequence of so many positions when rope scaling has no fixed frequencies for it.
+  Status check_length(int64_t positions) const;
 
   int32_t vocabulary = 0, hidden_size = 0, num_layers = 0, query_heads = 0, kv_heads = 0, head_dim = 0;
   int32_t head = -1;  // parameter of the language head [V, H]
   int32_t rope_axes = 1;
-  int32_t image_token = -1;  // -1: no images
-};
-
-// Reads numbers out of a flattened config; the first missing or bad one is kept in status().
-class ConfigReader {
- public:
-  explicit ConfigReader(const ModelConfig& config) : config_(config) {}
-  int32_t integer(const std::string& name);                     // > 0
-  int32_t integer(const std::string& name, int32_t otherwise);  // any
-  double number(const std::string& name, double otherwise);
-  std::vector<int32_t> integers(const std::string& name);  // empty when absent
-  bool has(const std::string& name) const { return config_.numbers.count(name) != 0; }
-  void refuse(std::string message);
-  const Status& status() const { return status_; }
-
- private:
-  const ModelConfig& config_;
-  Status status_;
+  int32_t image_token = -1, video_token = -1;  // -1: none
+  int32_t position_limit = 0;                  // 0: none
 };
 
 // families.cpp
 Status make_architecture(const ModelConfig& config, Weights* weights, std::unique_ptr<Architecture>* architecture);
 // One per family file.
+Status make_llama(const ModelConfig& config, Weights* weights, std::unique_ptr<Architecture>* architecture);
 Status make_qwen2(const ModelConfig& config, Weights* weights, std::unique_ptr<Architecture>* architecture);
+Status make_qwen3(const ModelConfig& config, Weights* weights, std::unique_ptr<Architecture>* architecture);
 Status make_qwen2_5_vl(const ModelConfig& config, Weights* weights, std::unique_ptr<Architecture>* architecture);
+Status make_qwen3_vl(const ModelConfig& config, Weights* weights, std::unique_ptr<Architecture>* architecture);
+Status make_llava_onevision(const ModelConfig& config, Weights* weights, std::unique_ptr<Architecture>* architecture);
 
 }  // namespace gavel

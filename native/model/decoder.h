@@ -1,30 +1,47 @@
-// The Qwen2-style text decoder that several families share: RMSNorm, grouped-query attention with rotary positions (one
-// axis or mRoPE sections), SwiGLU. qkv and gate+up are one matrix each.
+// The text decoder that several families share (Llama, Touvron et al. 2023): RMSNorm, grouped-query attention with
+// rotary positions (one axis or mRoPE sections), SwiGLU; biases and QK-norm as the family has them. qkv and gate+up are
+// one matrix each.
 #pragma once
+#include <string>
+
 #include "model/architecture.h"
+#include "model/rope_scaling.h"
 
 namespace gavel {
 
+// What a family's decoder is, and what its config leaves unsaid.
+struct DecoderForm {
+  std::string prefix = "model.", head = "lm_head.weight";  // of its tensors
+  bool qkv_bias = false, output_bias = false, mlp_bias = false, qk_norm = false;
+  int32_t head_dim = 0;  // of a config without one; 0: hidden size / heads
+  double theta = 10000.0;
+  std::vector<int32_t> sections;  // of mRoPE, when the config has none; empty: one axis
+  bool interleaved = false;       // mRoPE takes every third frequency for height and width
+};
+
 struct DecoderLayer {
-  int32_t input_norm, qkv, qkv_bias, output, post_norm, gate_up, down;
+  int32_t input_norm, qkv, qkv_bias, query_norm, key_norm, output, output_bias, post_norm, gate_up, gate_up_bias, down,
+      down_bias;
 };
 
 struct Decoder {
   int32_t hidden_size, num_layers, query_heads, kv_heads, head_dim, intermediate_size, vocabulary;
   float eps;
-  std::vector<float> inverse_frequency;  // [D/2], fp32 as transformers computes it
-  std::vector<int32_t> rope_axis;        // [D/2]
+  RopeScaling rope;
+  std::vector<int32_t> rope_axis;  // [D/2]
   int32_t embedding, final_norm;
   std::vector<DecoderLayer> layers;
 
-  // Reads the text config and declares the weights under `prefix` ("model."); fills the common fields of
-  // `architecture`.
-  Status declare(ConfigReader& config, const std::string& prefix, Weights* weights, Architecture* architecture);
-  // `features` are image rows that replace placeholder embeddings, or absent.
-  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack, Tensor features) const;
-};
+  // Reads the text config and declares the weights; fills the common fields of `architecture`.
+  Status declare(ConfigReader& config, const DecoderForm& form, Weights* weights, Architecture* architecture);
+  // `features` are image rows that replace placeholder embeddings, or absent; deepstack[i] is added to those rows after
+  // layer i (Meng et al. 2024).
+  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack, Tensor features = {},
+                 std::span<const Tensor> deepstack = {}) const;
 
-// 1 / theta^(2 j / dim) in fp32 arithmetic, j < dim / 2.
-std::vector<float> rope_inverse_frequency(double theta, int32_t dim);
+ private:
+  void read_axes(ConfigReader& config, const DecoderForm& form, Architecture* architecture);
+  DecoderLayer declare_layer(const DecoderForm& form, int32_t index, Weights* weights) const;
+};
 
 }  // namespace gavel

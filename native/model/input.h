@@ -7,12 +7,17 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "model/training_state.h"
 
 namespace gavel {
 
+// One picture, or one video, as its processor made it. Their placeholders stand in the prompt in the same order.
 struct ImageInput {
   std::vector<float> pixels;      // [t*h*w, columns]
-  std::array<int32_t, 3> grid{};  // patches in time, height, width
+  std::array<int32_t, 3> grid{};  // patches in time, height, width; LLaVA-OneVision: tiles (or frames), then a tile's
+  bool video = false;
+  std::array<int32_t, 2> size{};  // height and width of the picture in pixels; LLaVA-OneVision alone reads it
+  float seconds_per_grid = 1.0f;  // of a video: seconds from one temporal patch to the next; Qwen2.5-VL reads it
 };
 
 struct CompletionInput {
@@ -30,11 +35,15 @@ struct GroupInput {
   std::vector<CompletionInput> completions;
 };
 
-// config.json as numbers under dotted names (booleans as 0 or 1), text_config lifted to the top.
+// config.json as numbers (booleans as 0 or 1; lists of lists flat) and texts under dotted names, text_config lifted to
+// the top.
 struct ModelConfig {
   std::string family;
   std::map<std::string, std::vector<double>> numbers;
+  std::map<std::string, std::string> texts;
   DType dtype = DType::f32;
+  TrainingState state;
+  bool planning = false;  // the model is asked what it would take, and never filled
 };
 
 }  // namespace gavel

@@ -10,34 +10,43 @@ int64_t Pack::rows_of(const GroupInput& group) {
   return rows;
 }
 
-Status Pack::add_group(const Architecture& architecture, const GroupInput& group, VisionLayout* vision) {
-  if (group.prompt_tokens.empty()) {
-    return Status::error(
-        Code::invalid_argument,
-        "Expected at least one prompt token but received none. The first token of a completion needs one to follow.");
-  }
-  auto check_token = [&](int32_t token) { return token >= 0 && token < architecture.vocabulary; };
-  const size_t first_unit = vision->feature_of_unit.size();
-  for (const ImageInput& image : group.images) GAVEL_RETURN_IF_ERROR(architecture.add_image(image, vision));
-  Positions positions;
-  GAVEL_RETURN_IF_ERROR(architecture.positions(group, &positions));
-
-  const int32_t prompt_begin = static_cast<int32_t>(tokens_.size());
-  size_t unit = first_unit;
+// Tokens, feature rows and positions of the prompt.
+Status Pack::add_prompt(const Architecture& architecture, const GroupInput& group, Positions* positions) {
+  std::vector<int32_t> features;
+  for (const ImageInput& image : group.images)
+    GAVEL_RETURN_IF_ERROR(architecture.add_image(image, vision_.get(), &features));
+  std::vector<PlaceholderRun> runs;
+  GAVEL_RETURN_IF_ERROR(architecture.find_runs(group, &runs));
+  GAVEL_RETURN_IF_ERROR(architecture.positions(group, runs, positions));
+  has_images_ = has_images_ || !group.images.empty();
+  size_t feature = 0;
   for (int32_t token : group.prompt_tokens) {
-    if (!check_token(token)) {
+    if (token < 0 || token >= architecture.vocabulary) {
       return Status::error(Code::tokenizer_mismatch,
                            "Expected tokens below the vocabulary size " + std::to_string(architecture.vocabulary) +
                                " but received " + std::to_string(token) + ". Use the tokenizer of this checkpoint.");
     }
     tokens_.push_back(token);
-    feature_rows_.push_back(
-        architecture.image_token >= 0 && token == architecture.image_token ? vision->feature_of_unit[unit++] : -1);
+    feature_rows_.push_back(architecture.is_placeholder(token) ? features[feature++] : -1);
   }
+  for (int32_t axis = 0; axis < architecture.rope_axes; ++axis)
+    axes_[axis].insert(axes_[axis].end(), positions->axes[axis].begin(), positions->axes[axis].end());
+  return Status::success();
+}
+
+Status Pack::add_group(const Architecture& architecture, const GroupInput& group) {
+  if (group.prompt_tokens.empty()) {
+    return Status::error(
+        Code::invalid_argument,
+        "Expected at least one prompt token but received none. The first token of a completion needs one to follow.");
+  }
+  const int32_t prompt_begin = static_cast<int32_t>(tokens_.size());
+  Positions positions;
+  GAVEL_RETURN_IF_ERROR(add_prompt(architecture, group, &positions));
   const int32_t prompt_end = static_cast<int32_t>(tokens_.size());
-  for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
-    axes_[axis].insert(axes_[axis].end(), positions.axes[axis].begin(), positions.axes[axis].end());
-  }
+  size_t longest = 0;
+  for (const CompletionInput& completion : group.completions) longest = std::max(longest, completion.tokens.size());
+  GAVEL_RETURN_IF_ERROR(architecture.check_length(positions.next + static_cast<int64_t>(longest)));
   prompts_.push_back({prompt_begin, prompt_end});
   next_positions_.push_back(positions.next);
 
@@ -56,13 +65,13 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
     const int32_t begin = static_cast<int32_t>(tokens_.size());
     const size_t count = completion.tokens.size();
     for (size_t j = 0; j < count; ++j) {
-      if (!check_token(completion.tokens[j])) {
+      if (completion.tokens[j] < 0 || completion.tokens[j] >= architecture.vocabulary) {
         return Status::error(Code::tokenizer_mismatch, "Expected tokens below the vocabulary size " +
                                                            std::to_string(architecture.vocabulary) + " but received " +
                                                            std::to_string(completion.tokens[j]) +
                                                            " in a completion. Use the tokenizer of this checkpoint.");
       }
-      if (architecture.image_token >= 0 && completion.tokens[j] == architecture.image_token) {
+      if (architecture.is_placeholder(completion.tokens[j])) {
         return Status::error(
             Code::bad_data, "Expected no image placeholder in a completion but received one. Images stand in prompts.");
       }
@@ -87,7 +96,8 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
 Status Pack::build(const Architecture& architecture, std::span<const GroupInput* const> groups) {
   *this = Pack();
   completion_begin_.push_back(0);
-  for (const GroupInput* group : groups) GAVEL_RETURN_IF_ERROR(add_group(architecture, *group, &vision_));
+  vision_ = architecture.new_vision_batch();
+  for (const GroupInput* group : groups) GAVEL_RETURN_IF_ERROR(add_group(architecture, *group));
 
   const int32_t rows = static_cast<int32_t>(tokens_.size());
   for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
@@ -99,20 +109,10 @@ Status Pack::build(const Architecture& architecture, std::span<const GroupInput*
   view_.tokens = tokens_.data();
   view_.positions = positions_.data();
   view_.plan = &plan_view_;
-  if (!vision_.patch_order.empty()) {
-    patch_positions_ = vision_.heights;
-    patch_positions_.insert(patch_positions_.end(), vision_.widths.begin(), vision_.widths.end());
-    window_plan_ = plan_segments(vision_.window_bounds);
-    image_plan_ = plan_segments(vision_.image_bounds);
-    window_view_ = window_plan_.view();
-    image_view_ = image_plan_.view();
+  if (has_images_) {
+    architecture.finish_vision(vision_.get());
     view_.feature_rows = feature_rows_.data();
-    view_.num_patches = static_cast<int32_t>(vision_.patch_order.size());
-    view_.pixels = vision_.pixels.data();
-    view_.patch_order = vision_.patch_order.data();
-    view_.patch_positions = patch_positions_.data();
-    view_.window_plan = &window_view_;
-    view_.image_plan = &image_view_;
+    view_.vision = vision_.get();
   }
   return Status::success();
 }

@@ -1,6 +1,6 @@
-// A packed micro-batch: groups laid out as [prompt | completion 1 | ... | completion G] without padding, images
-// windowed, positions, attention plans, and the targets of the head. The last token of a completion predicts nothing,
-// so it has no row; the last prompt row predicts the first token of every completion of its group.
+// A packed micro-batch: groups laid out as [prompt | completion 1 | ... | completion G] without padding, images as the
+// family lays them out, positions, attention plans, and the targets of the head. The last token of a completion
+// predicts nothing, so it has no row; the last prompt row predicts the first token of every completion of its group.
 #pragma once
 #include <span>
 
@@ -32,15 +32,17 @@ class Pack {
   static int64_t rows_of(const GroupInput& group);
 
  private:
-  Status add_group(const Architecture& architecture, const GroupInput& group, VisionLayout* vision);
-  std::vector<int32_t> tokens_, positions_, axes_[3], feature_rows_, patch_positions_, next_positions_;
+  Status add_group(const Architecture& architecture, const GroupInput& group);
+  Status add_prompt(const Architecture& architecture, const GroupInput& group, Positions* positions);
+  std::vector<int32_t> tokens_, positions_, axes_[3], feature_rows_, next_positions_;
   std::vector<RowRange> prompts_, completions_;
   std::vector<int32_t> completion_begin_;
-  VisionLayout vision_;
+  std::unique_ptr<VisionBatch> vision_;
+  bool has_images_ = false;
   PackTargets targets_;
   int32_t num_outputs_ = 0;
-  OwnedPlan plan_, window_plan_, image_plan_;
-  AttentionPlan plan_view_, window_view_, image_view_;
+  OwnedPlan plan_;
+  AttentionPlan plan_view_;
   PackView view_;
 };
 

@@ -1,6 +1,6 @@
 // Tensors between files and the packed layout, by chunks: checked reads (never a mapped file: a truncated one would be
-// SIGBUS) and streamed writes with fsync. The bytes are those of a safetensors file, whose header the caller handles.
-// Job thread only.
+// SIGBUS) and writes with fsync. Chunks are spread over the pool, so reading one runs beside the packing of others.
+// The bytes are those of a safetensors or GGUF file, whose header the caller handles. Job thread only.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "core/status.h"
+#include "core/threads.h"
+#include "model/quantized.h"
 #include "model/weights.h"
 
 namespace gavel {
-
-enum class FileDType : uint8_t { f32, bf16, f16 };
 
 struct TensorRead {
   std::string name;  // of a source tensor
@@ -20,23 +20,27 @@ struct TensorRead {
   std::string path;
   uint64_t offset = 0, size_bytes = 0;
   FileDType dtype = FileDType::f32;
+  // Heads whose rows the file has as pairs (0, d/2, 1, d/2 + 1, ...) of an interleaved rotary embedding; 0: none.
+  int32_t interleaved_heads = 0;
 };
 
 struct TensorWrite {
   std::string name;
   TensorKind kind = TensorKind::value;
-  FileDType dtype = FileDType::f32;  // f32 or bf16
+  FileDType dtype = FileDType::f32;  // f32, bf16, or u8 for codes
 };
 
 // Fills tensors from files; gradients, masters and moments are made when one is brought. A loaded value sets its master
-// too, so masters come after values. Errors: io, permission_denied, corrupt_checkpoint (a file shorter than its header
-// says, a size that does not fit the shape), invalid_argument (unknown name), out_of_memory, aborted. What was read
-// before an error stays.
-Status load_tensors(Weights& weights, const std::vector<TensorRead>& reads, const std::atomic<bool>& aborted);
+// too, so values come before all others. Everything but the bytes is checked before the first tensor changes. Errors:
+// io, permission_denied, corrupt_checkpoint (a file shorter than its header says, a size that does not fit the shape),
+// invalid_argument (unknown name), out_of_memory, aborted. What was read before an error stays.
+Status load_tensors(Weights& weights, const ThreadPool& pool, const std::vector<TensorRead>& reads,
+                    const std::atomic<bool>& aborted);
 
 // Writes `header`, then the tensors in order, row-major, and fsyncs. On failure the file is removed. Errors: disk_full,
 // permission_denied, io, invalid_argument (unknown name, a kind that does not exist yet), aborted.
-Status save_tensors(const Weights& weights, const std::string& path, const std::vector<uint8_t>& header,
-                    const std::vector<TensorWrite>& writes, const std::atomic<bool>& aborted);
+Status save_tensors(const Weights& weights, const ThreadPool& pool, const std::string& path,
+                    const std::vector<uint8_t>& header, const std::vector<TensorWrite>& writes,
+                    const std::atomic<bool>& aborted);
 
 }  // namespace gavel

@@ -6,14 +6,16 @@
 namespace gavel {
 
 inline Tensor embedding(Tape& tape, Tensor table, const int32_t* tokens, int64_t count, Tensor features,
-                        const int32_t* feature_rows) {
+                        const int32_t* feature_rows, Tensor token_rows = {}, const int32_t* row_of_token = nullptr) {
   Embedding p;
   p.table = table;
   p.features = features;
   p.tokens = tokens;
   p.feature_rows = feature_rows;
+  p.token_rows = token_rows;
+  p.row_of_token = row_of_token;
   p.out = tape.activation({count, table.cols()}, table.dtype);
-  tape.apply(Op::embedding, p, {table.id, features.id}, p.out.id);
+  tape.apply(Op::embedding, p, {table.id, features.id, token_rows.id}, p.out.id);
   return p.out;
 }
 
@@ -41,6 +43,60 @@ inline Tensor rms_norm(Tape& tape, Tensor x, Tensor weight, float eps) {
   return p.out;
 }
 
+inline Tensor layer_norm(Tape& tape, Tensor x, Tensor weight, Tensor bias, float eps) {
+  LayerNorm p;
+  p.x = x;
+  p.weight = weight;
+  p.bias = bias;
+  p.eps = eps;
+  p.out = tape.activation(x.shape, x.dtype);
+  p.statistics = tape.buffer({x.rows(), 2}, DType::f32);
+  tape.apply(Op::layer_norm, p, {x.id, weight.id, bias.id}, p.out.id);
+  return p.out;
+}
+
+inline Tensor head_norm(Tape& tape, Tensor x, Tensor query_weight, Tensor key_weight, int32_t query_heads,
+                        int32_t key_heads, int32_t head_dim, float eps) {
+  HeadNorm p;
+  p.x = x;
+  p.query_weight = query_weight;
+  p.key_weight = key_weight;
+  p.query_heads = query_heads;
+  p.key_heads = key_heads;
+  p.head_dim = head_dim;
+  p.eps = eps;
+  p.out = tape.activation(x.shape, x.dtype);
+  p.inverse_rms = tape.buffer({x.rows(), query_heads + key_heads}, DType::f32);
+  tape.apply(Op::head_norm, p, {x.id, query_weight.id, key_weight.id}, p.out.id);
+  return p.out;
+}
+
+// Sums of table rows, on top of `base` when it is there; `weights` null is all 1, `extra` one more row.
+inline Tensor row_mix(Tape& tape, Tensor base, Tensor table, const int32_t* index, const float* weights, int32_t taps,
+                      int64_t rows, Tensor extra = {}) {
+  RowMix p;
+  p.base = base;
+  p.table = table;
+  p.extra = extra;
+  p.index = index;
+  p.weights = weights;
+  p.taps = taps;
+  p.out = tape.activation({rows, table.cols()}, table.dtype);
+  tape.apply(Op::row_mix, p, {base.id, table.id, extra.id}, p.out.id);
+  return p.out;
+}
+
+inline Tensor resize_heads(Tape& tape, Tensor x, int32_t heads, int32_t from, int32_t to) {
+  ResizeHeads p;
+  p.x = x;
+  p.heads = heads;
+  p.from = from;
+  p.to = to;
+  p.out = tape.activation({x.rows(), int64_t{heads} * to}, x.dtype);
+  tape.apply(Op::resize_heads, p, {x.id}, p.out.id);
+  return p.out;
+}
+
 inline Tensor linear(Tape& tape, Tensor x, Tensor weight, Tensor bias = {}, Tensor residual = {}) {
   Linear p;
   p.x = x;
@@ -49,6 +105,17 @@ inline Tensor linear(Tape& tape, Tensor x, Tensor weight, Tensor bias = {}, Tens
   p.residual = residual;
   p.out = tape.activation({x.rows(), weight.rows()}, x.dtype);
   tape.apply(Op::linear, p, {x.id, weight.id, bias.id, residual.id}, p.out.id);
+  return p.out;
+}
+
+// linear() whose result takes the residual's memory: nothing may read the residual afterwards.
+inline Tensor linear_onto(Tape& tape, Tensor x, Tensor weight, Tensor residual) {
+  Linear p;
+  p.x = x;
+  p.weight = weight;
+  p.residual = residual;
+  p.out = tape.renamed(residual);
+  tape.apply(Op::linear, p, {x.id, weight.id, residual.id}, p.out.id);
   return p.out;
 }
 
@@ -68,7 +135,7 @@ struct RopeTables {
 };
 
 inline RopeTables rope_table(Tape& tape, const int32_t* positions, int64_t rows, const std::vector<int32_t>& axis,
-                             const std::vector<float>& inverse_frequency) {
+                             const std::vector<float>& inverse_frequency, float scale = 1.0f) {
   RopeTable p;
   const int64_t half = static_cast<int64_t>(inverse_frequency.size());
   p.cosine = tape.activation({rows, half}, DType::f32);
@@ -76,6 +143,7 @@ inline RopeTables rope_table(Tape& tape, const int32_t* positions, int64_t rows,
   p.positions = positions;
   p.axis = axis.data();
   p.inverse_frequency = inverse_frequency.data();
+  p.scale = scale;
   tape.apply(Op::rope_table, p, {}, p.cosine.id);
   return {p.cosine, p.sine};
 }
@@ -111,11 +179,32 @@ inline Tensor swiglu(Tape& tape, Tensor x) {
   return p.out;
 }
 
-inline Tensor gelu(Tape& tape, Tensor x) {
+inline Tensor gelu(Tape& tape, Tensor x, bool tanh_approximation = false) {
   Gelu p;
+  p.tanh_approximation = tanh_approximation;
   p.x = x;
   p.out = tape.activation(x.shape, x.dtype);
   tape.apply(Op::gelu, p, {x.id}, p.out.id);
+  return p.out;
+}
+
+// Where a mask comes from; probability 0 needs none of it.
+struct DropoutKey {
+  float probability = 0.0f;
+  uint64_t seed = 0, site = 0;
+  uint32_t first_row = 0;
+};
+
+inline Tensor dropout(Tape& tape, Tensor x, const float* column_scale, const DropoutKey& key = {}) {
+  Dropout p;
+  p.x = x;
+  p.column_scale = column_scale;
+  p.probability = key.probability;
+  p.seed = key.seed;
+  p.site = key.site;
+  p.first_row = key.first_row;
+  p.out = tape.activation(x.shape, x.dtype);
+  tape.apply(Op::dropout, p, {x.id}, p.out.id);
   return p.out;
 }
 

@@ -13,12 +13,16 @@
   X(patch_embedding, PatchEmbedding, true) \
   X(rms_norm, RmsNorm, true)               \
   X(layer_norm, LayerNorm, true)           \
+  X(head_norm, HeadNorm, true)             \
+  X(row_mix, RowMix, true)                 \
+  X(resize_heads, ResizeHeads, true)       \
   X(linear, Linear, true)                  \
   X(rope_table, RopeTable, false)          \
   X(rope, Rope, true)                      \
   X(attention, Attention, true)            \
   X(swiglu, Swiglu, true)                  \
   X(gelu, Gelu, true)                      \
+  X(dropout, Dropout, true)                \
   X(head_logprob, HeadLogprob, true)       \
   X(sample_token, SampleToken, false)      \
   X(adamw, AdamW, false)                   \

@@ -19,6 +19,15 @@ Tensor Tape::activation(Shape shape, DType dtype) {
   return result;
 }
 
+Tensor Tape::renamed(const Tensor& tensor) {
+  Tensor result = tensor;
+  result.id = static_cast<int32_t>(grads_.size());
+  requires_.push_back(0);
+  grads_.emplace_back();
+  grad_offsets_.push_back(0);
+  return result;
+}
+
 bool Tape::requires_grad(int32_t id) const {
   if (id >= 0) return requires_[static_cast<size_t>(id)] != 0;
   if (id == -1) return false;
@@ -35,7 +44,7 @@ Tensor Tape::block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body) {
   options_.recording = false;
   const Tensor inner = body(*this, x);
   options_.recording = was_recording;
-  if (!dry() && status_.ok()) {
+  if (!dry() && !context_.planning && status_.ok()) {
     std::memcpy(out.data, inner.data, static_cast<size_t>(x.shape.count()) * dtype_size(x.dtype));
   }
   arena_.reset(mark);
@@ -47,7 +56,7 @@ Tensor Tape::block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body) {
                         // The input's gradient must outlive the block's own memory.
                         if (requires_grad(x.id) && !grads_[static_cast<size_t>(x.id)]) {
                           const Tensor grad = acquire(x);
-                          if (!dry()) {
+                          if (!dry() && !context_.planning) {
                             std::memset(grad.data, 0, static_cast<size_t>(x.shape.count()) * dtype_size(x.dtype));
                           }
                           grads_[static_cast<size_t>(x.id)] = grad;

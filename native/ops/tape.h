@@ -32,6 +32,8 @@ class Tape {
 
   // A new activation with an id of its own.
   Tensor activation(Shape shape, DType dtype);
+  // A new activation in the memory of an older one, which it replaces.
+  Tensor renamed(const Tensor& tensor);
   // Memory without gradient: saved statistics, tables, transient stores.
   Tensor buffer(Shape shape, DType dtype) { return arena_.tensor(shape, dtype); }
   bool requires_grad(int32_t id) const;

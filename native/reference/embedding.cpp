@@ -25,6 +25,8 @@ void embedding_backward(Context&, const Embedding& p) {
     for (int64_t k = 0; k < columns; ++k) {
       const double grad = load(p.grad_out, t * columns + k);
       if (feature && p.grad_features) store(p.grad_features, p.feature_rows[t] * columns + k, grad);
+      if (!feature && p.grad_token_rows && p.row_of_token[p.tokens[t]] >= 0)
+        put(p.grad_token_rows, p.row_of_token[p.tokens[t]] * columns + k, grad, true);
       if (!feature && p.grad_table) put(p.grad_table, place(p.table, p.tokens[t], k, p.table.dtype), grad, true);
     }
   }

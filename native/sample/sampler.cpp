@@ -97,9 +97,11 @@ Status Run::prepare() {
   int64_t prompts_at_once = 0;
   for (const SampleRequest& request : requests_) {
     if (request.prompt_tokens.empty())
-      return Status::error(Code::invalid_argument, "Expected at least one prompt token but received none.");
+      return Status::error(Code::invalid_argument,
+                           "Expected at least one prompt token but received none. Begin with a start token.");
     if (request.count < 1 || request.max_new_tokens < 1)
-      return Status::error(Code::invalid_argument, "Expected `count` and `maxNewTokens` of at least 1.");
+      return Status::error(Code::invalid_argument,
+                           "Expected `count` and `maxNewTokens` of at least 1. Leave out requests that draw nothing.");
     own = std::max(own, own_pages(request));
     prompt = std::max(prompt, prompt_pages(request));
     rows = std::min(settings_.max_rows, rows + request.count);
@@ -109,7 +111,7 @@ Status Run::prepare() {
   const int64_t blocks = int64_t{rows} * own + prompts_at_once * prompt;
   if (blocks > 1 << 30)
     return Status::error(Code::out_of_memory,
-                         "Expected fewer rows or shorter completions: the key-value pages do not fit.");
+                         "Expected fewer key-value pages than 2^30 for this call. Lower `maxRows` or `maxNewTokens`.");
   GAVEL_RETURN_IF_ERROR(pool_.reserve(model_.architecture(), model_.weights().dtype(),
                                       static_cast<int32_t>(std::max<int64_t>(blocks, 1))));
   stats_.kv_bytes = pool_.size_bytes();
@@ -150,6 +152,8 @@ Status Run::compute_prompts(const std::vector<int32_t>& batch) {
     group->request = batch[i];
     group->prompt_length = pack.prompts()[i].size();
     group->next_position = pack.next_positions()[i];
+    GAVEL_RETURN_IF_ERROR(model_.architecture().check_length(int64_t{group->next_position} +
+                                                             requests_[static_cast<size_t>(batch[i])].max_new_tokens));
     for (int32_t n = prompt_pages(requests_[static_cast<size_t>(batch[i])]); n-- > 0;)
       group->blocks.push_back(pool_.take());
     builder.add_prefill(pack.prompts()[i], group->blocks);
@@ -393,6 +397,7 @@ Status Run::step(std::vector<Completion>* finished) {
   GAVEL_RETURN_IF_ERROR(draw());
   retire(finished);
   ++stats_.decode_steps;
+  stats_.buffer_bytes = hidden_.capacity() + (logits_.capacity() + tile_sums_.capacity()) * sizeof(float);
   stats_.decode_seconds += seconds_since(start);
   return Status::success();
 }
@@ -402,7 +407,9 @@ Status Run::step(std::vector<Completion>* finished) {
 Status Sampler::run(const std::vector<SampleRequest>& requests, const SampleSettings& settings,
                     const std::atomic<bool>& aborted, const std::function<void(std::vector<Completion>)>& on_finished,
                     SampleStats* stats) {
-  if (settings.max_rows < 1) return Status::error(Code::invalid_argument, "Expected `maxRows` of at least 1.");
+  if (settings.max_rows < 1)
+    return Status::error(Code::invalid_argument, "Expected `maxRows` of at least 1. It is 256 by default.");
+  const AdapterScope scope(model_.weights(), !settings.adapter_off);
   Run run(model_, context_, requests, settings, stats);
   GAVEL_RETURN_IF_ERROR(run.prepare());
   while (!run.done()) {
@@ -410,6 +417,7 @@ Status Sampler::run(const std::vector<SampleRequest>& requests, const SampleSett
     std::vector<Completion> finished;
     GAVEL_RETURN_IF_ERROR(run.step(&finished));
     if (!finished.empty()) on_finished(std::move(finished));
+    if (settings.max_steps > 0 && stats->decode_steps >= settings.max_steps) break;
   }
   return Status::success();
 }

@@ -33,12 +33,14 @@ struct Completion {
 struct SampleSettings {
   int32_t max_rows = 256;
   std::vector<int32_t> banned_tokens;
+  int64_t max_steps = 0;     // decode steps after which the run ends, for plans; 0: none
+  bool adapter_off = false;  // sample from the base model
 };
 
 struct SampleStats {
   int64_t completions = 0, completion_tokens = 0, prompt_tokens = 0, decode_steps = 0;
   double prefill_seconds = 0, decode_seconds = 0;
-  size_t kv_bytes = 0;
+  size_t kv_bytes = 0, buffer_bytes = 0;  // of keys and values; of logits and hidden rows
 };
 
 class Sampler {

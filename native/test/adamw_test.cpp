@@ -7,8 +7,7 @@ namespace gavel::test {
 namespace {
 
 struct State {
-  GuardedTensor value, master;
-  GuardedArray<float> moment1, moment2;
+  GuardedTensor value, master, moment1, moment2;
 };
 
 struct Options {
@@ -17,8 +16,8 @@ struct Options {
 
 State state_of(const std::vector<double>& values, DType dtype) {
   const Shape shape{static_cast<int64_t>(values.size())};
-  const std::vector<float> zeros(values.size(), 0.0f);
-  return {tensor_of(shape, dtype, values), tensor_of(shape, DType::f32, values), zeros, zeros};
+  return {tensor_of(shape, dtype, values), tensor_of(shape, DType::f32, values), zero_tensor(shape, DType::f32),
+          zero_tensor(shape, DType::f32)};
 }
 
 void step(void (*forward)(Context&, const AdamW&), Context& context, State& state, const std::vector<double>& grad,
@@ -98,8 +97,9 @@ TEST("adamw leaves the padding of panels at zero") {
   const GuardedTensor value = panel_tensor(33, 5, DType::bf16, random_values(165, 1)),
                       grad = panel_gradient(33, 5, DType::bf16);
   for (int64_t i = 0; i < grad.count(); ++i) grad.store(grad.place(i), random_value(2, static_cast<uint64_t>(i)));
-  const std::vector<float> zeros(static_cast<size_t>(value.storage()), 0.0f);
-  const GuardedArray<float> master(zeros), moment1(zeros), moment2(zeros);
+  const GuardedArray<float> master(std::vector<float>(static_cast<size_t>(value.storage()), 0.0f));
+  const GuardedTensor moment1 = zero_tensor({value.storage()}, DType::f32),
+                      moment2 = zero_tensor({value.storage()}, DType::f32);
   AdamW p;
   p.value = value;
   p.master.data = master.data();

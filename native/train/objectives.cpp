@@ -52,7 +52,9 @@ bool StepObjectives::needs_entropy() const { return has_grpo_; }
 
 Status StepObjectives::check() const {
   if (objectives_.empty())
-    return Status::error(Code::invalid_argument, "Expected at least one objective but received none.");
+    return Status::error(
+        Code::invalid_argument,
+        "Expected at least one objective but received none. Use logprobs() to compute without training.");
   for (const Objective& objective : objectives_) {
     if (objective.kind != Objective::Kind::grpo) continue;
     PolicyLoss ignored;

@@ -34,6 +34,18 @@ HeadLogprob head_of(const Model& model, const Tensor& hidden, const PackTargets&
   return head;
 }
 
+Status check_dropout(const Weights& weights, const std::vector<Objective>& objectives) {
+  if (weights.adapter().dropout <= 0) return Status::success();
+  for (const Objective& objective : objectives) {
+    if (objective.kind == Objective::Kind::nll) continue;
+    return Status::error(
+        Code::invalid_argument,
+        "Expected an adapter without dropout for reinforcement learning: with it the sampled log-probs "
+        "are not those that are trained. Load the model with `lora.dropout` 0.");
+  }
+  return Status::success();
+}
+
 // Runs `body` dry to learn the arena's peak, then for real.
 template <class Body>
 Status plan_and_run(Arena& arena, const Body& body) {
@@ -83,6 +95,7 @@ int64_t completion_tokens_of(const std::vector<const GroupInput*>& groups) {
 
 Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOptions& options,
                          const std::atomic<bool>& aborted, StepResult* result) {
+  const AdapterScope scope(model_.weights(), !options.adapter_off);
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
   Pack pack;
   for (const auto& batch : micro_batches(groups, options.max_tokens_per_micro_batch)) {
@@ -115,7 +128,9 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
   return Status::success();
 }
 
-Status Trainer::logits(const GroupInput& group, const std::atomic<bool>& aborted, std::vector<float>* out) {
+Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::atomic<bool>& aborted,
+                       std::vector<float>* out) {
+  const AdapterScope scope(model_.weights(), !adapter_off);
   if (aborted.load(std::memory_order_relaxed)) return aborted_status();
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
   const GroupInput* groups[] = {&group};
@@ -144,7 +159,9 @@ Status Trainer::logits(const GroupInput& group, const std::atomic<bool>& aborted
 Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const std::vector<Objective>& objectives,
                                  const StepOptions& options, const std::atomic<bool>& aborted, StepResult* result) {
   Weights& weights = model_.weights();
+  GAVEL_RETURN_IF_ERROR(check_dropout(weights, objectives));
   GAVEL_RETURN_IF_ERROR(weights.ensure_gradients());
+  const AdapterScope scope(weights, true, weights.adapter().dropout, static_cast<uint32_t>(step_));
   const std::vector<Tensor> grads = gradients_of(weights);
   StepObjectives step(objectives, groups, options);
   GAVEL_RETURN_IF_ERROR(step.check());
@@ -160,6 +177,7 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
     std::vector<float> logprob(count), normalizer(count), entropy(step.needs_entropy() ? count : 0);
     std::vector<float> grad_logprob(count), grad_entropy(step.has_entropy_gradient() ? count : 0);
     std::vector<float> ordered(outputs), ordered_entropy(step.needs_entropy() ? outputs : 0);
+    weights.adapter().first_row = dropout_rows_;
     status = plan_and_run(model_.arena(), [&] {
       Tape tape(context_, cpu_ops(), model_.arena(), grads, {true, options.activation_checkpointing});
       const Tensor hidden = model_.architecture().forward(tape, weights, pack.view());
@@ -183,15 +201,20 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
       head.grad_entropy = step.has_entropy_gradient() ? grad_entropy.data() : nullptr;
       head.grad_weight = grads[static_cast<size_t>(model_.architecture().head)];
       if (tape.requires_grad(hidden.id)) head.grad_hidden = tape.seed(hidden);
-      if (!tape.dry()) cpu_ops()[Op::head_logprob].backward(context_, &head);
+      if (!tape.dry()) {
+        cpu_ops()[Op::head_logprob].backward(context_, &head);
+        add_token_row_gradients(weights, head);
+      }
       if (tape.requires_grad(hidden.id)) tape.backward();
       return Status(tape.status());
     });
     if (!status.ok()) break;
     result->logprobs.insert(result->logprobs.end(), ordered.begin(), ordered.end());
     result->packed_tokens += pack.view().num_tokens;
+    dropout_rows_ += static_cast<uint32_t>(pack.view().num_tokens);
     ++result->micro_batches;
   }
+  mask_adapter_gradients(weights);
   if (status.ok()) {
     step.finish(result);
     if (!std::isfinite(result->loss)) {
@@ -237,8 +260,12 @@ Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult*
       update.value = parameter.value;
       update.master = parameter.master;
       update.grad = parameter.grad.f32();
-      update.moment1 = parameter.moment1.f32();
-      update.moment2 = parameter.moment2.f32();
+      update.moment1 = parameter.moment1;
+      update.moment2 = parameter.moment2;
+      update.scales1 = parameter.scales1.f32();
+      update.scales2 = parameter.scales2.f32();
+      update.seed = weights.training_state().seed;
+      update.parameter = hash_name(parameter.name);
       update.count = parameter.count();
       update.learning_rate = options.learning_rate;
       update.beta1 = options.beta1;
@@ -250,6 +277,8 @@ Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult*
       cpu_ops()[Op::adamw].forward(context_, &update);
     }
   }
+  refresh_token_rows(weights);
+  dropout_rows_ = 0;
   weights.zero_gradients();
   return Status::success();
 }

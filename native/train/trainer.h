@@ -34,6 +34,7 @@ struct StepOptions {
   bool activation_checkpointing = false;
   double step_completions = 0, step_tokens = 0;  // 0: counted over the call
   bool entropy = false;                          // logprobs only
+  bool adapter_off = false;                      // logprobs only: the base model, an adapter's reference policy
 };
 
 struct StepResult {
@@ -62,7 +63,7 @@ class Trainer {
   Status logprobs(const std::vector<GroupInput>& groups, const StepOptions& options, const std::atomic<bool>& aborted,
                   StepResult* result);
   // Scaled logits [C, V] of the first completion of a group.
-  Status logits(const GroupInput& group, const std::atomic<bool>& aborted, std::vector<float>* out);
+  Status logits(const GroupInput& group, bool adapter_off, const std::atomic<bool>& aborted, std::vector<float>* out);
   Status forward_backward(const std::vector<GroupInput>& groups, const std::vector<Objective>& objectives,
                           const StepOptions& options, const std::atomic<bool>& aborted, StepResult* result);
   Status optimizer_step(const OptimizerOptions& options, OptimizerResult* result);
@@ -74,6 +75,7 @@ class Trainer {
   Model& model_;
   Context& context_;
   int64_t step_ = 0;
+  uint32_t dropout_rows_ = 0;  // packed since the last optimizer step: where the next pass's masks begin
 };
 
 }  // namespace gavel

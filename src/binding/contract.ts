@@ -5,11 +5,18 @@
  * Legend: P prompt tokens, C completion tokens, G samples of a group, V vocabulary, H hidden size.
  */
 
+/** A picture or a video; their placeholders stand in the prompt in the same order. */
 export interface NativeImage {
   /** [t*h*w, channels*temporal*patch*patch] as the image processor made them. */
   pixels: Float32Array;
-  /** Patches in time, height and width. */
+  /** Patches in time, height and width; LLaVA-OneVision: tiles (or frames), then the patch rows and columns of a tile. */
   grid: readonly [number, number, number];
+  /** Default: 'image'. */
+  kind?: 'image' | 'video';
+  /** Height and width of the picture in pixels, before any resizing. LLaVA-OneVision needs it to cut off the padding. */
+  size?: readonly [number, number];
+  /** Of a video: seconds from one temporal patch to the next. Qwen2.5-VL's temporal positions follow it; default 1. */
+  secondsPerGrid?: number;
 }
 
 /** One prompt and the completions that share it; the prompt and its vision tower run once. */
@@ -69,6 +76,8 @@ export interface NativeSampleOptions {
   maxRows: number;
   /** Tokens that cannot be drawn (image placeholders); the normaliser keeps them. */
   bannedTokens: Int32Array;
+  /** 'off' samples from the base model. Default: 'on'. */
+  adapter?: 'on' | 'off';
 }
 
 export interface NativeSampleStats {
@@ -115,6 +124,8 @@ export interface NativeStepOptions {
   /** Denominators of the whole optimizer step when the call covers only a part of it; default: counted over this call. */
   stepCompletions?: number;
   stepTokens?: number;
+  /** logprobs only; 'off' is the base model: the reference policy of an adapter run. Default: 'on'. */
+  adapter?: 'on' | 'off';
 }
 
 export interface NativeStepResult {
@@ -154,11 +165,29 @@ export interface NativeOptimizerResult {
   step: number;
 }
 
-/** Config of a checkpoint, flattened: numbers and booleans (as 0 or 1) of config.json under dotted names, text_config lifted. */
+/**
+ * Config of a checkpoint, flattened: numbers and booleans (as 0 or 1; lists of lists flat) and texts of config.json under
+ * dotted names, text_config lifted.
+ */
 export interface NativeModelSpec {
   family: string;
   numbers: Record<string, number | readonly number[]>;
+  texts?: Record<string, string>;
   dtype: 'fp32' | 'bf16';
+  /** Default: fp32 moments, masters. */
+  optimizer?: NativeOptimizerState;
+  /** The model is asked for planMemory() alone: its memory is reserved, never touched, and holds nothing. Default: false. */
+  planning?: boolean;
+}
+
+/** What a trained weight keeps between steps. */
+export interface NativeOptimizerState {
+  /** AdamW's moments; int8: block-wise codes of the dynamic map. */
+  states: 'fp32' | 'bf16' | 'int8';
+  /** Of bf16 values: an fp32 master each, or none and stochastic rounding. */
+  weights: 'master' | 'stochastic';
+  /** Of stochastic rounding. */
+  seed: number;
 }
 
 export interface NativeTensorInfo {
@@ -166,9 +195,30 @@ export interface NativeTensorInfo {
   name: string;
   shape: readonly number[];
   trainable: boolean;
+  /** Part of an adapter, not of the base model. */
+  adapter: boolean;
+  kind: 'matrix' | 'vector' | 'norm' | 'bias' | 'embedding';
 }
 
-export type NativeTensorKind = 'value' | 'master' | 'moment1' | 'moment2' | 'gradient';
+/** 'merged' is the value with its adapter added; it is only read and saved. */
+export type NativeTensorKind = 'value' | 'master' | 'moment1' | 'moment2' | 'gradient' | 'merged' | NativeCodedKind;
+
+/** 8-bit moments as they are saved: codes in the tensor's own rows, and scales of the whole fused parameter. */
+export type NativeCodedKind = 'codes1' | 'codes2' | 'scales1' | 'scales2';
+
+/** A tensor of the optimizer's state as it is saved. */
+export interface NativeStateTensor extends NativeTensorSink {
+  shape: readonly number[];
+}
+
+/** Low-rank adapters of matrices and trainable rows of the embedding. */
+export interface NativeAdapterOptions {
+  /** Hugging Face names of weights; none: trainable tokens alone. The product of A and B is scaled by `scale`. */
+  targets: readonly { name: string; rank: number; scale: number }[];
+  dropout: number;
+  seed: number;
+  trainableTokens: Int32Array;
+}
 
 export interface NativeTensorSource {
   name: string;
@@ -176,13 +226,17 @@ export interface NativeTensorSource {
   path: string;
   offset: number;
   sizeBytes: number;
-  dtype: 'F32' | 'BF16' | 'F16';
+  /** Those after U8 are ggml's block formats, dequantized while they are read. */
+  dtype: 'F32' | 'BF16' | 'F16' | 'U8' | 'Q8_0' | 'Q4_0' | 'Q4_1' | 'Q4_K' | 'Q6_K';
+  /** Heads whose rows the file has as pairs (0, d/2, 1, d/2 + 1, ...) of an interleaved rotary embedding. */
+  interleavedHeads?: number;
 }
 
 export interface NativeTensorSink {
   name: string;
   kind: NativeTensorKind;
-  dtype: 'F32' | 'BF16';
+  /** U8 for codes alone. */
+  dtype: 'F32' | 'BF16' | 'U8';
 }
 
 export interface NativeMemory {
@@ -190,8 +244,29 @@ export interface NativeMemory {
   gradientBytes: number;
   optimizerBytes: number;
   activationBytes: number;
+  /** Keys and values of the last sampling. */
   kvBytes: number;
+  /** Logits and hidden rows of the last sampling. */
+  samplingBytes: number;
+  /** Buffers of the kernels, shared by the models of an engine. */
   scratchBytes: number;
+}
+
+/** Groups of one shape, for planMemory(). */
+export interface NativePlannedWork {
+  /** Those of the pictures included. */
+  promptTokens: number;
+  images: readonly Omit<NativeImage, 'pixels'>[];
+  groups: number;
+  /** forwardBackward and optimizerStep (trains), logprobs (scores). */
+  steps?: {
+    trains: boolean;
+    scores: boolean;
+    completions: number;
+    completionTokens: number;
+    options: NativeStepOptions;
+  };
+  sampling?: { count: number; maxNewTokens: number; maxRows: number };
 }
 
 export interface NativeModel {
@@ -199,12 +274,18 @@ export interface NativeModel {
   tensors(): NativeTensorInfo[];
   /** Only these Hugging Face names get gradients; a fused matrix trains when any of its parts does. */
   setTrainable(names: readonly string[]): void;
+  /** Adds a fresh adapter (its product is 0) and freezes everything else; tensors() then lists its parts too. */
+  attachAdapter(options: NativeAdapterOptions): Promise<void>;
+  /** What saving the optimizer's state takes: masters and moments of every trainable tensor, present after the first step. */
+  stateTensors(): NativeStateTensor[];
+  /** Zero moments, step 0, no gradients. */
+  resetOptimizer(): Promise<void>;
   /** Seeded: matrices and embeddings N(0, std^2), norms 1, biases 0. */
   initialize(seed: number, std: number): Promise<void>;
   /** Checked reads into the packed layout. */
-  loadTensors(sources: readonly NativeTensorSource[]): Promise<void>;
+  loadTensors(sources: readonly NativeTensorSource[], job?: number): Promise<void>;
   /** Writes `header`, then the tensors in order, row-major; fsyncs. The caller renames. */
-  saveTensors(path: string, header: Uint8Array, sinks: readonly NativeTensorSink[]): Promise<void>;
+  saveTensors(path: string, header: Uint8Array, sinks: readonly NativeTensorSink[], job?: number): Promise<void>;
   readTensor(name: string, kind: NativeTensorKind): Promise<Float32Array>;
   writeTensor(name: string, kind: NativeTensorKind, data: Float32Array): Promise<void>;
   /** Copies weights (not moments) from another model of the same shape in the same engine. */
@@ -223,7 +304,7 @@ export interface NativeModel {
     job: number,
   ): Promise<NativeLogprobs>;
   /** Full scaled logits [C, V] of the completion positions of one group: for tests and inspection, never for training. */
-  logits(group: NativeGroup, job: number): Promise<Float32Array>;
+  logits(group: NativeGroup, adapter: 'on' | 'off', job: number): Promise<Float32Array>;
   /** Adds to the gradients. */
   forwardBackward(
     groups: readonly NativeGroup[],
@@ -231,11 +312,13 @@ export interface NativeModel {
     options: NativeStepOptions,
     job: number,
   ): Promise<NativeStepResult>;
-  optimizerStep(options: NativeOptimizerOptions): Promise<NativeOptimizerResult>;
+  optimizerStep(options: NativeOptimizerOptions, job?: number): Promise<NativeOptimizerResult>;
   zeroGradients(): Promise<void>;
   optimizerStepCount(): number;
   setOptimizerStepCount(step: number): void;
   memory(): NativeMemory;
+  /** What the work will take; only of a model made for planning. */
+  planMemory(work: NativePlannedWork): Promise<NativeMemory>;
   dispose(): Promise<void>;
 }
 
