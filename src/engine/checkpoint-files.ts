@@ -1,7 +1,7 @@
 /**
  * Small text files of a checkpoint folder, read whole, with typed errors that name the file.
  */
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GavelError, type ErrorCode } from '../errors.js';
 
@@ -56,6 +56,26 @@ export async function readJson(folder: string, name: string): Promise<Record<str
   throw new GavelError('io', `Expected ${name} in "${folder}" but found none. Name the folder of a whole checkpoint.`, {
     fields: { path },
   });
+}
+
+/** `size` bytes of a file. Errors: those of the system, typed; 'corrupt_checkpoint' when it ends before. */
+export async function readBytes(path: string, offset: number, size: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(size);
+  try {
+    const file = await open(path, 'r');
+    try {
+      for (let done = 0; done < size;) {
+        const { bytesRead } = await file.read(bytes, done, size - done, offset + done);
+        if (bytesRead === 0) throw corruptFile(path, `ends at byte ${offset + done}, before byte ${offset + size}`);
+        done += bytesRead;
+      }
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    throw GavelError.is(cause) ? cause : fileError(cause, path, 'a checkpoint file');
+  }
+  return bytes;
 }
 
 /** 'corrupt_checkpoint' with file and reason. */

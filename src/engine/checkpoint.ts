@@ -1,26 +1,31 @@
 /**
- * A model's folder: config.json, model.safetensors, the tokenizer's and processor's files, and, when asked for,
- * optimizer.safetensors with masters, moments and the step. What is saved and loaded again is equal bit for bit.
+ * A model's folder: config.json and model.safetensors, or an adapter's adapter_config.json and adapter_model.safetensors
+ * in PEFT's format; the tokenizer's and processor's files, and, when asked for, optimizer.safetensors with masters, moments and the step. What is saved and loaded again is equal bit for bit.
  */
 import { join } from 'node:path';
-import type { NativeModel, NativeTensorKind, NativeTensorSink, NativeTensorSource } from '../binding/contract.js';
+import type { NativeModel, NativeTensorInfo, NativeTensorSource } from '../binding/contract.js';
 import { GavelError } from '../errors.js';
 import { corruptFile, readJson } from './checkpoint-files.js';
 import { copyPresent, writeFolder, writeSynced } from './folder.js';
-import { configWithDtype, type JsonObject, type ModelDtype } from './model-config.js';
+import { configWithDtype, type JsonObject } from './model-config.js';
+import { readOptimizer, saveOptimizer, type OptimizedModel } from './optimizer-file.js';
+import { readCheckpointTensors } from './safetensors.js';
+import { attachAdapter, type Adapter } from './lora.js';
 import {
-  readCheckpointTensors,
-  readSafetensorsHeader,
-  writeSafetensorsHeader,
-  type TensorPlan,
-} from './safetensors.js';
-import { checkpointShape, matchTensors } from './tensor-names.js';
+  adapterConfigFile,
+  adapterWeightsFile,
+  peftConfig,
+  peftName,
+  readPeftAdapter,
+  type PeftAdapter,
+} from './peft.js';
+import { canonicalName, checkpointShape, matchTensors } from './tensor-names.js';
+import { readTensors, writeTensors, type PlannedTensor, type StoredModel } from './write-tensors.js';
 
 const weightsFile = 'model.safetensors';
-const optimizerFile = 'optimizer.safetensors';
 
 /** Files that travel with a checkpoint although the engine itself reads none of them. */
-const companionFiles = [
+export const companionFiles = [
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',
@@ -36,129 +41,149 @@ const companionFiles = [
 ];
 
 /** What a checkpoint is written from. */
-export interface CheckpointModel {
-  native: NativeModel;
+export interface CheckpointModel extends OptimizedModel {
   config: JsonObject;
-  dtype: ModelDtype;
   /** Folder whose tokenizer and processor files are copied; none when undefined. */
   companions: string | undefined;
+  /** Set when the model has an adapter; checkpoints then hold the adapter alone. */
+  adapter?: Adapter | undefined;
+  /** Name of the base model, as an adapter's config states it. */
+  base?: string | undefined;
 }
 
-interface PlannedTensor extends NativeTensorSink {
-  shape: readonly number[];
-  /** Name in the file. */
-  stored: string;
-}
-
-async function saveTensors(
-  native: NativeModel,
-  path: string,
-  tensors: readonly PlannedTensor[],
-  metadata: Readonly<Record<string, string>>,
-): Promise<void> {
-  const plans = tensors.map(({ stored, dtype, shape }): TensorPlan => ({ name: stored, dtype, shape }));
-  const header = new Uint8Array(writeSafetensorsHeader(plans, metadata));
-  await native.saveTensors(
-    path,
-    header,
-    tensors.map(({ name, kind, dtype }) => ({ name, kind, dtype })),
-  );
-}
-
-async function saveWeights({ native, config, dtype }: CheckpointModel, folder: string): Promise<void> {
+async function saveWeights(model: CheckpointModel, folder: string): Promise<void> {
+  const { native, config, dtype, adapter: lora } = model;
   const stored = dtype === 'bf16' ? 'BF16' : 'F32';
-  const tensors = native.tensors().map((tensor): PlannedTensor => {
-    const { name } = tensor;
-    return { name, stored: name, kind: 'value', dtype: stored, shape: checkpointShape(tensor, config) };
-  });
-  await saveTensors(native, join(folder, weightsFile), tensors, { format: 'pt' });
-}
-
-/** Kinds of optimizer state a model has: masters of bf16 values, moments after the first step. */
-function stateKinds(dtype: ModelDtype, step: number): NativeTensorKind[] {
-  if (step === 0) return [];
-  return dtype === 'bf16' ? ['master', 'moment1', 'moment2'] : ['moment1', 'moment2'];
-}
-
-async function saveOptimizer(native: NativeModel, folder: string, dtype: ModelDtype): Promise<void> {
-  const step = native.optimizerStepCount();
+  const kind = lora === undefined ? 'value' : 'merged';
   const tensors = native
     .tensors()
-    .filter(({ trainable }) => trainable)
-    .flatMap(({ name, shape }) =>
-      stateKinds(dtype, step).map((kind): PlannedTensor => ({
-        name,
-        stored: `${kind}.${name}`,
-        kind,
-        dtype: 'F32',
-        shape,
-      })),
-    );
-  await saveTensors(native, join(folder, optimizerFile), tensors, { step: String(step) });
+    .filter(({ adapter }) => !adapter)
+    .map((tensor): PlannedTensor => {
+      const { name } = tensor;
+      return { name, stored: name, kind, dtype: stored, shape: checkpointShape(tensor, config) };
+    });
+  await writeTensors(model, join(folder, weightsFile), tensors, { format: 'pt' });
 }
 
-/** Writes the folder whole or not at all. */
-export async function saveCheckpoint(
-  model: CheckpointModel,
-  folder: string,
-  options: { optimizer: boolean },
-): Promise<void> {
-  const { native, config, dtype, companions } = model;
+async function saveAdapterFiles(model: CheckpointModel, folder: string): Promise<void> {
+  const { native, dtype, adapter, base } = model;
+  const stored = dtype === 'bf16' ? 'BF16' : 'F32';
+  const tensors = native.tensors();
+  const config = peftConfig({ family: native.family, tensors, adapter: adapter!, base });
+  await writeSynced(join(folder, adapterConfigFile), `${JSON.stringify(config, null, 2)}\n`);
+  const parts = tensors
+    .filter((tensor) => tensor.adapter)
+    .map(({ name, shape }): PlannedTensor => {
+      return { name, stored: peftName(native.family, name), kind: 'value', dtype: stored, shape };
+    });
+  await writeTensors(model, join(folder, adapterWeightsFile), parts, { format: 'pt' });
+}
+
+/** Writes the folder of a whole model, an adapter merged into it, or nothing at all. */
+async function saveModelFolder(model: CheckpointModel, folder: string, options: { optimizer: boolean }): Promise<void> {
+  const { config, dtype, companions } = model;
   await writeFolder(folder, 'config.json', async (temporary) => {
     const text = `${JSON.stringify(configWithDtype(config, dtype), null, 2)}\n`;
     await writeSynced(join(temporary, 'config.json'), text);
     if (companions !== undefined) await copyPresent(companions, temporary, companionFiles);
     await saveWeights(model, temporary);
-    if (options.optimizer) await saveOptimizer(native, temporary, dtype);
+    if (options.optimizer) await saveOptimizer(model, temporary);
   });
+}
+
+/** Writes the folder of an adapter, whole or not at all. */
+export async function saveAdapter(
+  model: CheckpointModel,
+  folder: string,
+  options: { optimizer: boolean },
+): Promise<void> {
+  const { companions } = model;
+  await writeFolder(folder, adapterConfigFile, async (temporary) => {
+    if (companions !== undefined) await copyPresent(companions, temporary, companionFiles);
+    await saveAdapterFiles(model, temporary);
+    if (options.optimizer) await saveOptimizer(model, temporary);
+  });
+}
+
+/** What training goes on from: the model, or its adapter when it has one. */
+export async function saveCheckpoint(
+  model: CheckpointModel,
+  folder: string,
+  options: { optimizer: boolean },
+): Promise<void> {
+  await (model.adapter === undefined ? saveModelFolder : saveAdapter)(model, folder, options);
+}
+
+/** A folder that transformers loads; an adapter is merged. */
+export async function exportModel(model: CheckpointModel, folder: string): Promise<void> {
+  await saveModelFolder(model, folder, { optimizer: false });
 }
 
 /** Loads the weights of a checkpoint folder into a model of the same config. */
-export async function loadWeights(native: NativeModel, folder: string, config: JsonObject): Promise<void> {
+export async function loadWeights(model: StoredModel, folder: string, config: JsonObject): Promise<void> {
   const index = await readCheckpointTensors(folder);
-  await native.loadTensors(matchTensors(native.tensors(), index, folder, config));
+  await readTensors(model, matchTensors(baseTensors(model.native), index, folder, config));
 }
 
-/** The tensors of optimizer.safetensors and its step; undefined when the folder has none. */
-async function readOptimizer(folder: string): Promise<{ sources: NativeTensorSource[]; step: number } | undefined> {
-  const path = join(folder, optimizerFile);
-  const index = await readSafetensorsHeader(path).catch((error: unknown) => {
-    if (GavelError.is(error) && error.fields['errno'] === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (index === undefined) return undefined;
-  const step = Number(index.metadata['step']);
-  if (!Number.isSafeInteger(step) || step < 0) throw corruptFile(path, 'its metadata names no step');
-  const sources = [...index.tensors].map(([stored, { dtype, offset, sizeBytes }]): NativeTensorSource => {
-    const [kind, ...rest] = stored.split('.');
-    if ((kind !== 'master' && kind !== 'moment1' && kind !== 'moment2') || dtype !== 'F32') {
-      throw corruptFile(path, `tensor "${stored}" is no optimizer state`);
-    }
-    return { name: rest.join('.'), kind, path, offset, sizeBytes, dtype };
-  });
-  return { sources, step };
-}
-
-/** Zero moments and step 0: the state before the first step. Gradients are cleared too. */
-export async function resetOptimizer(native: NativeModel): Promise<void> {
-  await native.zeroGradients();
-  if (native.optimizerStepCount() > 0) {
-    for (const { name, shape, trainable } of native.tensors()) {
-      if (!trainable) continue;
-      const zeros = new Float32Array(shape.reduce((product, size) => product * size, 1));
-      await native.writeTensor(name, 'moment1', zeros);
-      await native.writeTensor(name, 'moment2', zeros);
-    }
-  }
-  native.setOptimizerStepCount(0);
-}
+const baseTensors = (native: NativeModel): NativeTensorInfo[] => native.tensors().filter(({ adapter }) => !adapter);
 
 /**
- * Restores weights and, when the folder has it, optimizer state; without it the optimizer starts anew. Gradients are
- * cleared. The folder's config must be of the same model.
+ * Where each adapter tensor of the model lies in an adapter folder.
+ * Errors: 'corrupt_checkpoint' naming tensors that are missing, unexpected or of another shape.
  */
-export async function loadCheckpoint(model: CheckpointModel, folder: string): Promise<void> {
-  const { native, config, dtype } = model;
+function matchAdapter(native: NativeModel, adapter: PeftAdapter, folder: string): NativeTensorSource[] {
+  const left = new Map(adapter.tensors);
+  const sources = native
+    .tensors()
+    .filter((tensor) => tensor.adapter)
+    .map(({ name, shape }): NativeTensorSource => {
+      const entry = left.get(canonicalName(name));
+      left.delete(canonicalName(name));
+      if (entry === undefined) throw corruptFile(adapter.path, `"${name}" is missing; its base is another model`);
+      const { dtype, path, offset, sizeBytes } = entry;
+      const same = entry.shape.length === shape.length && entry.shape.every((size, i) => size === shape[i]);
+      if (!same || (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16')) {
+        throw corruptFile(
+          adapter.path,
+          `"${name}" is ${dtype} [${entry.shape.join(', ')}], not a float tensor [${shape.join(', ')}]`,
+        );
+      }
+      return { name, kind: 'value', path, offset, sizeBytes, dtype };
+    });
+  if (left.size > 0)
+    throw corruptFile(adapter.path, `${folder} has unexpected tensors: ${[...left.keys()].join(', ')}`);
+  return sources;
+}
+
+/** Attaches the adapter of a folder to a base model and loads its weights. Errors: 'corrupt_checkpoint'. */
+export async function loadAdapter(model: StoredModel, found: PeftAdapter, folder: string): Promise<Adapter> {
+  const { native } = model;
+  const order = baseTensors(native).map(({ name }) => name);
+  const names = new Map(order.map((name) => [canonicalName(name), name]));
+  const layers = found.adapter.layers.map(({ weight, ...layer }) => {
+    const name = names.get(weight);
+    if (name === undefined) throw corruptFile(found.path, `its base has a layer "${weight}" that this model has not`);
+    return { ...layer, weight: name };
+  });
+  layers.sort((a, b) => order.indexOf(a.weight) - order.indexOf(b.weight));
+  const adapter = await attachAdapter(native, { ...found.adapter, layers });
+  await readTensors(model, matchAdapter(native, found, folder));
+  return adapter;
+}
+
+async function adapterSources(native: NativeModel, folder: string): Promise<NativeTensorSource[]> {
+  const adapter = await readPeftAdapter(folder);
+  if (adapter === undefined) {
+    throw new GavelError(
+      'corrupt_checkpoint',
+      `Expected ${adapterConfigFile} in "${folder}" for a model with an adapter but there is none. Load the folder with engine.loadModel().`,
+      { fields: { folder } },
+    );
+  }
+  return matchAdapter(native, adapter, folder);
+}
+
+async function modelSources(native: NativeModel, config: JsonObject, folder: string): Promise<NativeTensorSource[]> {
   const found = await readJson(folder, 'config.json');
   if (found['model_type'] !== config['model_type']) {
     throw new GavelError(
@@ -169,12 +194,21 @@ export async function loadCheckpoint(model: CheckpointModel, folder: string): Pr
     );
   }
   const index = await readCheckpointTensors(folder);
-  const sources = matchTensors(native.tensors(), index, folder, config);
-  const optimizer = await readOptimizer(folder);
-  await native.loadTensors(sources);
-  await resetOptimizer(native);
+  return matchTensors(baseTensors(native), index, folder, config);
+}
+
+/**
+ * Restores weights and, when the folder has it, optimizer state; without it the optimizer starts anew. Gradients are
+ * cleared. The folder's config must be of the same model.
+ */
+export async function loadCheckpoint(model: CheckpointModel, folder: string): Promise<void> {
+  const { native, config } = model;
+  const sources =
+    model.adapter === undefined ? await modelSources(native, config, folder) : await adapterSources(native, folder);
+  const optimizer = await readOptimizer(model, folder);
+  await readTensors(model, sources);
+  await native.resetOptimizer();
   if (optimizer === undefined) return;
-  const states = optimizer.sources.filter(({ kind }) => kind !== 'master' || dtype === 'bf16');
-  await native.loadTensors(states);
+  await readTensors(model, optimizer.sources);
   native.setOptimizerStepCount(optimizer.step);
 }

@@ -2,12 +2,16 @@
 import { availableParallelism } from 'node:os';
 import type { NativeEngine, NativeInfo, NativeMemory, NativeModule } from '../binding/contract.js';
 import { expected, GavelError } from '../errors.js';
-import { loadWeights } from './checkpoint.js';
+import { loadAdapter, loadWeights } from './checkpoint.js';
 import { readJson, readOptionalJson } from './checkpoint-files.js';
+import { resolveCheckpoint } from './hub.js';
 import { JobRunner } from './job-runner.js';
-import { Model, type Memory, type ModelParts } from './model.js';
-import { modelSpec, storedDtype, type JsonObject, type ModelDtype } from './model-config.js';
+import { adapterOf, attachAdapter, namesMatching } from './lora.js';
+import { Model, type Memory, type ModelParts, type Signal } from './model.js';
+import { modelSpec, storedDtype, type JsonObject } from './model-config.js';
 import { nativeModule } from './native-module.js';
+import { readPeftAdapter, type PeftAdapter } from './peft.js';
+import { checkOptimizerState } from './optimizer-state.js';
 import {
   createModelOptionsSchema,
   engineOptionsSchema,
@@ -76,16 +80,58 @@ export class Engine {
 
   /**
    * Loads a Hugging Face folder: config.json and model.safetensors, sharded or not. Old and new tensor names are known.
-   * Errors: 'io' (no such folder), 'corrupt_checkpoint' naming tensors that are missing, unexpected or of another shape,
-   * 'unsupported', 'out_of_memory', 'disposed'.
+   * `name` is a path or, when there is nothing there, a hub id "org/name" or "org/name@revision": resolveCheckpoint().
+   * Errors: those of resolveCheckpoint(), 'io' (no such folder), 'corrupt_checkpoint' naming tensors that are missing,
+   * unexpected or of another shape, 'unsupported', 'out_of_memory', 'disposed'.
    */
-  async loadModel(folder: string, options: LoadModelOptions = {}): Promise<Model> {
-    const resolved = parseOptions(loadModelOptionsSchema, options, 'options');
-    if (typeof folder !== 'string' || folder === '') throw expected('invalid_argument', 'folder', 'a path', folder);
+  async loadModel(name: string, options: LoadModelOptions & Signal = {}): Promise<Model> {
+    const { signal, ...given } = options;
+    const resolved = parseOptions(loadModelOptionsSchema, given, 'options');
+    const { folder, base, adapter } = await this.#findCheckpoint(name, resolved);
     const config = await readJson(folder, 'config.json');
     const generation = { ...config, ...(await readOptionalJson(folder, 'generation_config.json')) };
     const dtype = resolved.dtype ?? storedDtype(config);
-    return this.#build(config, generation, dtype, folder, (parts) => loadWeights(parts.native, folder, config));
+    const optimizer = checkOptimizerState(resolved.optimizer, dtype);
+    const { lora } = resolved;
+    const about = { config, generation, dtype, optimizer, companions: folder, base };
+    const model = await this.#build(about, async (parts) => {
+      const { native } = parts;
+      await loadWeights({ ...parts, signal }, folder, config);
+      if (adapter !== undefined) parts.adapter = await loadAdapter({ ...parts, signal }, adapter.peft, adapter.folder);
+      else if (lora !== undefined) parts.adapter = await attachAdapter(native, adapterOf(native.tensors(), lora));
+    });
+    return freezeTensors(model, resolved.freeze);
+  }
+
+  /** The folder of the base model, and the adapter that goes on it. */
+  async #findCheckpoint(
+    name: string,
+    options: { hub?: Parameters<typeof resolveCheckpoint>[1]; adapter?: string | undefined },
+  ): Promise<{ folder: string; base: string; adapter?: { peft: PeftAdapter; folder: string } }> {
+    const found = await resolveCheckpoint(name, options.hub);
+    const given = options.adapter === undefined ? found : await resolveCheckpoint(options.adapter, options.hub);
+    const peft = await readPeftAdapter(given);
+    if (options.adapter !== undefined) {
+      if (peft === undefined) throw expected('io', 'adapter', 'a folder with adapter_config.json', options.adapter);
+      return { folder: found, base: name, adapter: { peft, folder: given } };
+    }
+    if (peft === undefined || (await readOptionalJson(found, 'config.json')) !== undefined) {
+      return { folder: found, base: name };
+    }
+    if (peft.base === undefined) {
+      throw expected(
+        'invalid_config',
+        'base_model_name_or_path',
+        `the base model in ${found}/adapter_config.json`,
+        'none',
+        'Load the base model with the option `adapter`.',
+      );
+    }
+    return {
+      folder: await resolveCheckpoint(peft.base, options.hub),
+      base: peft.base,
+      adapter: { peft, folder: found },
+    };
   }
 
   /**
@@ -93,32 +139,41 @@ export class Engine {
    * `config` is what config.json would hold.
    */
   async createModel(config: JsonObject, options: CreateModelOptions = {}): Promise<Model> {
-    const { dtype, seed, std: given, companions } = parseOptions(createModelOptionsSchema, options, 'options');
+    const resolved = parseOptions(createModelOptionsSchema, options, 'options');
+    const { dtype, seed, std: given, companions } = resolved;
+    const state = checkOptimizerState(resolved.optimizer, dtype);
     const range = modelSpec(config, dtype).numbers['initializer_range'];
     const std = given ?? (typeof range === 'number' ? range : 0.02);
     const generation =
       companions === undefined
         ? config
         : { ...config, ...(await readOptionalJson(companions, 'generation_config.json')) };
-    return this.#build(config, generation, dtype, companions, (parts) => parts.native.initialize(seed, std));
+    const { lora, freeze } = resolved;
+    const about = { config, generation, dtype, optimizer: state, companions, base: companions };
+    const model = await this.#build(about, async (parts) => {
+      const { native } = parts;
+      await native.initialize(seed, std);
+      if (lora !== undefined) parts.adapter = await attachAdapter(native, adapterOf(native.tensors(), lora));
+    });
+    return freezeTensors(model, freeze);
   }
 
   /** A second model with a copy of the weights, not of the optimizer's state. */
   async cloneModel(model: Model): Promise<Model> {
-    const { config, generation, dtype, companions, native } = model.parts;
-    return this.#build(config, generation, dtype, companions, (parts) => parts.native.copyWeightsFrom(native));
+    const { native, runner: _runner, clone: _clone, ...about } = model.parts;
+    return this.#build(about, async (parts) => {
+      if (about.adapter !== undefined) await attachAdapter(parts.native, about.adapter);
+      await parts.native.copyWeightsFrom(native);
+    });
   }
 
   async #build(
-    config: JsonObject,
-    generation: JsonObject,
-    dtype: ModelDtype,
-    companions: string | undefined,
+    about: Omit<ModelParts, 'native' | 'runner' | 'clone'>,
     fill: (parts: ModelParts) => Promise<void>,
   ): Promise<Model> {
-    const native = await this.#native.createModel(modelSpec(config, dtype));
+    const native = await this.#native.createModel(modelSpec(about.config, about.dtype, about.optimizer));
     const clone = (model: Model): Promise<Model> => this.cloneModel(model);
-    const parts: ModelParts = { native, config, generation, dtype, companions, runner: this.#runner, clone };
+    const parts: ModelParts = { ...about, native, runner: this.#runner, clone };
     try {
       await fill(parts);
     } catch (error) {
@@ -138,6 +193,7 @@ export class Engine {
       optimizerBytes: 0,
       activationBytes: 0,
       kvBytes: 0,
+      samplingBytes: 0,
       scratchBytes: 0,
     };
     for (const reference of this.#models) {
@@ -162,6 +218,15 @@ export class Engine {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
+}
+
+/** Freezes the tensors that `patterns` name. */
+function freezeTensors(model: Model, patterns: readonly string[]): Model {
+  if (patterns.length === 0) return model;
+  const names = model.tensors().map(({ name }) => name);
+  const frozen = new Set(namesMatching(names, patterns, 'freeze'));
+  model.setTrainable(names.filter((name) => !frozen.has(name)));
+  return model;
 }
 
 /** Undefined for a model that was disposed. */

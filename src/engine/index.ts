@@ -1,5 +1,8 @@
 /** The engine ring's public names. */
 export { createEngine, deviceInfo, Engine } from './engine.js';
+export { importGguf } from './gguf-import.js';
+export { estimateMemory, type EstimateMemoryOptions, type MemoryEstimate } from './estimate-memory.js';
+export { resolveCheckpoint, type ResolveOptions } from './hub.js';
 export {
   Model,
   type CompletionInput,

@@ -1,9 +1,10 @@
 /**
- * config.json of a Hugging Face checkpoint: which family, and its numbers as the native module takes them. What this engine
+ * config.json of a Hugging Face checkpoint: which family, and its values as the native module takes them. What this engine
  * would compute differently from the model's authors is refused here.
  */
 import type { NativeModelSpec } from '../binding/contract.js';
 import { GavelError } from '../errors.js';
+import { defaultOptimizerState, type OptimizerState } from './optimizer-state.js';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 export type ModelDtype = 'fp32' | 'bf16';
@@ -11,25 +12,51 @@ export type ModelDtype = 'fp32' | 'bf16';
 const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-function flatten(object: JsonObject, prefix: string, numbers: Record<string, number | number[]>): void {
+/** `model_type` and the native family that computes it; a text model saved on its own has its family's decoder. */
+const families: Readonly<Record<string, string>> = {
+  llama: 'llama',
+  mistral: 'llama',
+  qwen2: 'qwen2',
+  qwen2_5_vl_text: 'qwen2',
+  qwen3: 'qwen3',
+  qwen3_vl_text: 'qwen3',
+  qwen2_5_vl: 'qwen2_5_vl',
+  qwen3_vl: 'qwen3_vl',
+  llava_onevision: 'llava_onevision',
+};
+
+type Numbers = Record<string, number | number[]>;
+interface Flat {
+  numbers: Numbers;
+  texts: Record<string, string>;
+}
+
+const isNumber = (value: unknown): value is number => typeof value === 'number';
+
+function flatten(object: JsonObject, prefix: string, { numbers, texts }: Flat): void {
   for (const [key, value] of Object.entries(object)) {
     const name = `${prefix}${key}`;
     if (typeof value === 'number') numbers[name] = value;
     else if (typeof value === 'boolean') numbers[name] = Number(value);
-    else if (Array.isArray(value) && value.every((entry) => typeof entry === 'number')) numbers[name] = value;
-    else if (isObject(value)) flatten(value, `${name}.`, numbers);
+    else if (typeof value === 'string') texts[name] = value;
+    else if (Array.isArray(value)) {
+      const flat: unknown[] = value.flat();
+      if (flat.every(isNumber)) numbers[name] = flat;
+    } else if (isObject(value)) flatten(value, `${name}.`, { numbers, texts });
   }
 }
 
-/** Older checkpoints keep `rope_theta` and `rope_scaling` where newer ones have `rope_parameters`. */
-function renameRope(numbers: Record<string, number | number[]>): void {
-  for (const [old, current] of [
-    ['rope_theta', 'rope_parameters.rope_theta'],
-    ['rope_scaling.mrope_section', 'rope_parameters.mrope_section'],
-  ] as const) {
-    const value = numbers[old];
-    if (value !== undefined) numbers[current] ??= value;
-  }
+/** The rope settings of a text config: `rope_parameters`, or what older checkpoints have instead; both spellings of the type. */
+function ropeOf(text: JsonObject): JsonObject {
+  const old = text['rope_scaling'];
+  const rope = isObject(old) && Object.keys(old).length > 0 ? old : text['rope_parameters'];
+  const { type, rope_type: current, ...rest } = isObject(rope) ? rope : {};
+  const theta = text['rope_theta'];
+  return {
+    ...(theta === undefined || theta === null ? {} : { rope_theta: theta }),
+    ...rest,
+    ...(typeof (current ?? type) === 'string' ? { rope_type: current ?? type } : {}),
+  };
 }
 
 const unsupported = (name: string, what: string, received: unknown): GavelError =>
@@ -44,14 +71,10 @@ function refuseOtherArithmetic(config: JsonObject): void {
   const text = isObject(config['text_config']) ? { ...config, ...config['text_config'] } : config;
   const activation = text['hidden_act'];
   if (activation !== undefined && activation !== 'silu') throw unsupported('hidden_act', '"silu"', activation);
-  const rope = isObject(text['rope_parameters']) ? text['rope_parameters'] : text['rope_scaling'];
-  if (isObject(rope)) {
-    const type = rope['rope_type'] ?? rope['type'];
-    if (type !== undefined && type !== 'default' && type !== 'mrope') {
-      throw unsupported('rope_parameters.rope_type', '"default" or "mrope"', type);
-    }
-  }
   if (text['use_sliding_window'] === true) throw unsupported('use_sliding_window', 'false', true);
+  // Mistral's window is on unless the config says null.
+  const window = text['sliding_window'];
+  if (config['model_type'] === 'mistral' && window !== null) throw unsupported('sliding_window', 'null', window);
   const layers = text['layer_types'];
   if (Array.isArray(layers)) {
     const other: unknown = layers.find((layer) => layer !== 'full_attention');
@@ -60,10 +83,15 @@ function refuseOtherArithmetic(config: JsonObject): void {
 }
 
 /**
- * The native module's view of a config: numbers and booleans (0 or 1) under dotted names, `text_config` lifted to the top.
+ * The native module's view of a config: numbers, booleans (0 or 1) and texts under dotted names, `text_config` lifted to the
+ * top, rope settings in their newest spelling.
  * Errors: 'invalid_config' without a model_type, 'unsupported' for arithmetic this engine does not have.
  */
-export function modelSpec(config: JsonObject, dtype: ModelDtype): NativeModelSpec {
+export function modelSpec(
+  config: JsonObject,
+  dtype: ModelDtype,
+  optimizer: OptimizerState = defaultOptimizerState,
+): NativeModelSpec {
   const family = config['model_type'];
   if (typeof family !== 'string') {
     throw new GavelError(
@@ -73,15 +101,21 @@ export function modelSpec(config: JsonObject, dtype: ModelDtype): NativeModelSpe
       { fields: { name: 'model_type' } },
     );
   }
+  const native = families[family];
+  if (native === undefined) throw unsupported('model_type', `one of ${Object.keys(families).join(', ')}`, family);
   refuseOtherArithmetic(config);
-  const { text_config: text, ...outer } = config;
-  const numbers: Record<string, number | number[]> = {};
-  flatten(outer, '', numbers);
-  const tied = numbers['tie_word_embeddings'];
-  if (isObject(text)) flatten(text, '', numbers);
-  if (tied !== undefined) numbers['tie_word_embeddings'] = tied;
-  renameRope(numbers);
-  return { family, numbers, dtype };
+  const { text_config: inner, ...outer } = config;
+  const text = isObject(inner) ? inner : {};
+  const flat: Flat = { numbers: {}, texts: {} };
+  const withoutRope = ({ rope_scaling: _old, rope_parameters: _new, ...rest }: JsonObject): JsonObject => rest;
+  flatten(withoutRope(outer), '', flat);
+  flatten(withoutRope(text), '', flat);
+  flatten(ropeOf({ ...outer, ...text }), 'rope_parameters.', flat);
+  // The head of a vision-language model is tied by the outer config; some older ones say so in the text config alone.
+  const tied = outer['tie_word_embeddings'] ?? text['tie_word_embeddings'];
+  const forwarded = native !== 'qwen3_vl' && text['tie_word_embeddings'] === true;
+  flat.numbers['tie_word_embeddings'] = Number(tied === true || forwarded);
+  return { family: native, ...flat, dtype, optimizer };
 }
 
 /** The dtype a checkpoint is stored in: bf16 for bfloat16, else fp32, which holds float16 exactly. */

@@ -11,8 +11,9 @@ import type {
   NativeTensorInfo,
   NativeTensorKind,
 } from '../binding/contract.js';
-import { loadCheckpoint, resetOptimizer, saveCheckpoint, type CheckpointModel } from './checkpoint.js';
-import type { JobRunner } from './job-runner.js';
+import { exportModel, loadCheckpoint, saveAdapter, saveCheckpoint, type CheckpointModel } from './checkpoint.js';
+import type { Adapter } from './lora.js';
+import { GavelError } from '../errors.js';
 import { tokenIds, type JsonObject, type ModelDtype } from './model-config.js';
 import {
   logprobsOptionsSchema,
@@ -48,7 +49,7 @@ export type OptimizerResult = NativeOptimizerResult;
 export type SampleRequest = Pick<NativeSampleRequest, 'id' | 'promptTokens'> &
   Partial<Omit<NativeSampleRequest, 'id' | 'promptTokens'>>;
 
-interface Signal {
+export interface Signal {
   /** Ends the call at its next micro-step; it rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }
@@ -63,7 +64,6 @@ export type LogprobsOptions = LogprobsSettings & Signal;
 
 /** What an engine makes a model of. */
 export interface ModelParts extends CheckpointModel {
-  runner: JobRunner;
   /** config.json and generation_config.json in one: where special tokens are looked up. */
   generation: JsonObject;
   clone: (model: Model) => Promise<Model>;
@@ -83,7 +83,12 @@ export class Model {
     return this.#parts.config;
   }
 
-  /** `model_type` of the config, e.g. 'qwen2_5_vl'. */
+  /** Where it was loaded from, with its tokenizer and processor; undefined for a model without such a folder. */
+  get folder(): string | undefined {
+    return this.#parts.companions;
+  }
+
+  /** The family that computes it: `model_type` of the config, e.g. 'qwen2_5_vl', or 'llama' for Mistral. */
   get family(): string {
     return this.#parts.native.family;
   }
@@ -107,6 +112,11 @@ export class Model {
     this.#parts.native.setTrainable(names);
   }
 
+  /** The adapter: its layers with rank and alpha; undefined for a model without one. */
+  get adapter(): Adapter | undefined {
+    return this.#parts.adapter;
+  }
+
   /**
    * Draws completions; starts at once. Iterate the run for completions as they finish, await it for the statistics. The
    * same id, seed, sample index and weights give the same tokens, whatever runs beside.
@@ -114,14 +124,14 @@ export class Model {
    */
   sample(requests: readonly SampleRequest[], options: SampleOptions = {}): SampleRun {
     const { signal, onCompletions, ...given } = options;
-    const { stopTokens, bannedTokens, maxRows, ...draw } = parseOptions(sampleOptionsSchema, given, 'options');
+    const { stopTokens, bannedTokens, maxRows, adapter, ...draw } = parseOptions(sampleOptionsSchema, given, 'options');
     const defaults = { images: [], ...draw, stopTokens: Int32Array.from(stopTokens ?? this.stopTokens) };
     const banned = Int32Array.from(bannedTokens ?? this.bannedTokens);
     const complete = requests.map((request): NativeSampleRequest => ({ ...defaults, ...request }));
     const { native, runner } = this.#parts;
     return new SampleRun(
       (stop, deliver) =>
-        runner.run(stop, (job) => native.sample(complete, { maxRows, bannedTokens: banned }, deliver, job)),
+        runner.run(stop, (job) => native.sample(complete, { maxRows, bannedTokens: banned, adapter }, deliver, job)),
       { signal, onCompletions },
     );
   }
@@ -134,7 +144,8 @@ export class Model {
   /** Tokens never drawn by default: placeholders that stand for pixels. */
   get bannedTokens(): number[] {
     const { generation } = this.#parts;
-    return [...tokenIds(generation, 'image_token_id'), ...tokenIds(generation, 'video_token_id')];
+    const names = ['image_token_id', 'video_token_id', 'image_token_index', 'video_token_index'];
+    return names.flatMap((name) => tokenIds(generation, name));
   }
 
   /**
@@ -149,9 +160,10 @@ export class Model {
   }
 
   /** Logits [C, V], divided by the temperature, of a group's first completion: to look at, never to train with. */
-  async logits(group: Group, options: Signal = {}): Promise<Float32Array> {
+  async logits(group: Group, options: Signal & { adapter?: 'on' | 'off' } = {}): Promise<Float32Array> {
     const { native, runner } = this.#parts;
-    return runner.run(options.signal, (job) => native.logits(group, job));
+    const { signal, adapter = 'on' } = options;
+    return runner.run(signal, (job) => native.logits(group, adapter, job));
   }
 
   /**
@@ -172,10 +184,13 @@ export class Model {
 
   /**
    * One step of AdamW on the gathered gradients, which it clears. `applied` is false when a gradient was not finite: then
-   * weights and moments are as they were.
+   * weights and moments are as they were. An abort keeps a step that waits from beginning; one that runs is finished.
    */
-  async optimizerStep(options: OptimizerStepOptions = {}): Promise<OptimizerResult> {
-    return this.#parts.native.optimizerStep(parseOptions(optimizerStepOptionsSchema, options, 'options'));
+  async optimizerStep(options: OptimizerStepOptions & Signal = {}): Promise<OptimizerResult> {
+    const { signal, ...given } = options;
+    const resolved = parseOptions(optimizerStepOptionsSchema, given, 'options');
+    const { native, runner } = this.#parts;
+    return runner.run(signal, (job) => native.optimizerStep(resolved, job));
   }
 
   async zeroGradients(): Promise<void> {
@@ -189,7 +204,7 @@ export class Model {
 
   /** Zero moments, step 0, no gradients: a new stage starts a new optimizer. */
   async resetOptimizer(): Promise<void> {
-    await resetOptimizer(this.#parts.native);
+    await this.#parts.native.resetOptimizer();
   }
 
   /**
@@ -197,18 +212,33 @@ export class Model {
    * optimizer.safetensors unless `optimizer` is false. A folder of an older checkpoint is replaced.
    * Errors: 'disk_full', 'permission_denied', 'io', 'invalid_argument' (a folder of something else).
    */
-  async save(folder: string, options: SaveOptions = {}): Promise<void> {
-    await saveCheckpoint(this.#parts, folder, parseOptions(saveOptionsSchema, options, 'options'));
+  async save(folder: string, options: SaveOptions & Signal = {}): Promise<void> {
+    const { signal, ...given } = options;
+    await saveCheckpoint({ ...this.#parts, signal }, folder, parseOptions(saveOptionsSchema, given, 'options'));
   }
 
-  /** Restores a saved folder bit for bit; without optimizer.safetensors in it the optimizer starts anew. */
-  async load(folder: string): Promise<void> {
-    await loadCheckpoint(this.#parts, folder);
+  /**
+   * Restores a saved folder bit for bit; without optimizer.safetensors in it the optimizer starts anew. After an abort the
+   * weights are partly those of the folder: load again, or dispose of the model.
+   */
+  async load(folder: string, { signal }: Signal = {}): Promise<void> {
+    await loadCheckpoint({ ...this.#parts, signal }, folder);
   }
 
-  /** Writes a folder that transformers loads: save() without the optimizer. */
-  async exportHf(folder: string): Promise<void> {
-    await saveCheckpoint(this.#parts, folder, { optimizer: false });
+  /** Writes a folder that transformers loads: a whole model without the optimizer; an adapter is merged into it. */
+  async exportHf(folder: string, { signal }: Signal = {}): Promise<void> {
+    await exportModel({ ...this.#parts, signal }, folder);
+  }
+
+  /** Writes the adapter alone, as PEFT loads it. Errors: 'invalid_argument' for a model without one, and those of save(). */
+  async saveAdapter(folder: string, { signal }: Signal = {}): Promise<void> {
+    if (this.#parts.adapter === undefined) {
+      throw new GavelError(
+        'invalid_argument',
+        'Expected a model with an adapter but this one has none. Load it with the option `lora` or `adapter`, or use exportHf().',
+      );
+    }
+    await saveAdapter({ ...this.#parts, signal }, folder, { optimizer: false });
   }
 
   /** A second model that does not train: a copy of these weights, or of those saved in `folder`. */

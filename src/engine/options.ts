@@ -1,5 +1,8 @@
 /** Options of the verbs: strict schemas with defaults; `z.toJSONSchema` of each is exported as verbSchemas. */
 import { z } from 'zod';
+import { hubOptionsSchema } from './hub-options.js';
+import { loraOptionsSchema } from './lora.js';
+import { optimizerStateSchema } from './optimizer-state.js';
 
 const count = z.number().int().min(1);
 const tokenIdList = z.array(z.number().int().min(0));
@@ -17,9 +20,27 @@ export const engineOptionsSchema = z
 
 const dtype = z.enum(['fp32', 'bf16']);
 
+const freeze = z
+  .array(z.string().min(1))
+  .default([])
+  .describe("Patterns of tensors that do not train, each a dotted part of a name: 'visual', 'merger', 'layers.0'.");
+
 export const loadModelOptionsSchema = z
   .strictObject({
     dtype: dtype.optional().describe('Weights and activations. Default: bf16 for a bfloat16 checkpoint, else fp32.'),
+    hub: hubOptionsSchema.optional(),
+    optimizer: optimizerStateSchema.prefault({}),
+    lora: loraOptionsSchema.optional(),
+    adapter: z.string().min(1).optional().describe('A PEFT adapter of this model: a folder or hub id. It trains on.'),
+    freeze,
+  })
+  .refine(({ lora, adapter }) => lora === undefined || adapter === undefined, {
+    path: ['lora'],
+    error: 'an adapter is either new (`lora`) or loaded (`adapter`)',
+  })
+  .refine(({ lora, adapter, freeze: frozen }) => frozen.length === 0 || (lora ?? adapter) === undefined, {
+    path: ['freeze'],
+    error: 'with an adapter the whole base is frozen; use `lora.exclude` to leave layers out',
   })
   .describe('How a checkpoint is loaded.');
 
@@ -32,6 +53,9 @@ export const createModelOptionsSchema = z
       .min(0)
       .optional()
       .describe("Standard deviation of matrices and embeddings. Default: the config's initializer_range, else 0.02."),
+    optimizer: optimizerStateSchema.prefault({}),
+    lora: loraOptionsSchema.optional(),
+    freeze,
     companions: z.string().optional().describe('Folder whose tokenizer and processor files are saved with the model.'),
   })
   .describe('How a model is made from nothing.');
@@ -63,8 +87,14 @@ export const sampleOptionsSchema = z
       .optional()
       .describe("Tokens never drawn. Default: the config's image and video placeholders."),
     maxRows: count.default(256).describe('Completions decoded at once.'),
+    adapter: z.enum(['on', 'off']).default('on').describe("'off' samples from the base model."),
   })
   .describe('How completions are drawn; a request may override what concerns itself.');
+
+const adapter = z
+  .enum(['on', 'off'])
+  .default('on')
+  .describe("'off' is the base model: the reference policy of an adapter run.");
 
 export const stepOptionsSchema = z
   .strictObject({
@@ -90,6 +120,7 @@ export const stepOptionsSchema = z
 
 export const logprobsOptionsSchema = stepOptionsSchema.extend({
   entropy: z.boolean().default(false).describe('Entropies too, in nats.'),
+  adapter,
 });
 
 const nllObjectiveSchema = z

@@ -2,11 +2,13 @@
  * Safetensors headers: read, validated to the letter, and written. Tensor bytes are not mapped; whoever needs them reads
  * `sizeBytes` bytes at `offset` of `path`. Format: 8-byte little-endian header length, JSON header, data.
  */
-import { open, stat, type FileHandle } from 'node:fs/promises';
+import { lstat, open, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GavelError } from '../errors.js';
 import { corruptFile, fileError, readOptionalJson } from './checkpoint-files.js';
 import { findDuplicateKey } from './duplicate-key.js';
+import { readGgufHeader, type BlockDtype } from './gguf.js';
+import { ggufTensorIndex, ggufWeights } from './gguf-config.js';
 
 /** Bytes per element of every dtype the format names. */
 export const dtypeSizes = {
@@ -31,11 +33,14 @@ export type Dtype = keyof typeof dtypeSizes;
 
 /** Where a tensor lies. `offset` counts from the start of the file. */
 export interface TensorEntry {
-  dtype: Dtype;
+  /** Block formats come from GGUF files alone. */
+  dtype: Dtype | BlockDtype;
   shape: number[];
   path: string;
   offset: number;
   sizeBytes: number;
+  /** Heads whose rows the file has as pairs of an interleaved rotary embedding. */
+  interleavedHeads?: number;
 }
 
 /** A file's or folder's tensors by name, and the string metadata of the header. */
@@ -59,16 +64,20 @@ export async function readSafetensorsHeader(path: string): Promise<TensorIndex> 
     if (size < 8) throw corruptFile(path, `${size} bytes, less than the 8 of the header length`);
     const length = Buffer.alloc(8);
     await readFully(file, path, length, 0);
-    const headerBytes = length.readBigUInt64LE();
-    if (headerBytes > BigInt(maxHeaderBytes)) throw corruptFile(path, `header of ${headerBytes} bytes, over 100 MB`);
-    if (Number(headerBytes) > size - 8)
-      throw corruptFile(path, `header of ${headerBytes} bytes, past the end of the file`);
-    const header = Buffer.alloc(Number(headerBytes));
+    const header = Buffer.alloc(headerLength(length, path, size));
     await readFully(file, path, header, 8);
     return parseSafetensorsHeader(header, path, size);
   } finally {
     await file.close();
   }
+}
+
+/** How long the header is, by the first 8 bytes of a file of `fileSize` bytes. Too long a one is 'corrupt_checkpoint'. */
+export function headerLength(first: Buffer, path: string, fileSize: number): number {
+  const numBytes = first.readBigUInt64LE();
+  if (numBytes > BigInt(maxHeaderBytes)) throw corruptFile(path, `header of ${numBytes} bytes, over 100 MB`);
+  if (Number(numBytes) > fileSize - 8) throw corruptFile(path, `header of ${numBytes} bytes, past the end of the file`);
+  return Number(numBytes);
 }
 
 /** Validates header bytes (without the 8 of their length) against a file of `fileSize` bytes. */
@@ -141,9 +150,15 @@ function checkTensor(name: string, value: unknown, path: string, dataStart: numb
   return { dtype: dtype as Dtype, shape, path, offset: dataStart + begin, sizeBytes: end - begin };
 }
 
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
 /**
- * The tensors of a checkpoint: a `.safetensors` file, or a folder with model.safetensors or a sharded
- * model.safetensors.index.json. Every name of the index must lie in the shard it names, and in no other.
+ * The tensors of a checkpoint: a `.safetensors` or `.gguf` file, or a folder with model.safetensors, a sharded
+ * model.safetensors.index.json, or model.gguf. Every name of an index must lie in the shard it names, and in no other.
  */
 export async function readCheckpointTensors(path: string): Promise<TensorIndex> {
   let info;
@@ -152,28 +167,29 @@ export async function readCheckpointTensors(path: string): Promise<TensorIndex> 
   } catch (cause) {
     throw fileError(cause, path, 'a checkpoint');
   }
-  if (!info.isDirectory()) return readSafetensorsHeader(path);
+  if (!info.isDirectory()) return path.endsWith('.gguf') ? readGgufTensors(path) : readSafetensorsHeader(path);
   const single = join(path, 'model.safetensors');
+  if (await exists(single)) return readSafetensorsHeader(single);
+  const indexName = 'model.safetensors.index.json';
+  const index = await readOptionalJson(path, indexName);
+  if (index !== undefined) return readShards(path, join(path, indexName), index['weight_map']);
+  // A link whose target is gone is an error that names it, not a folder without weights.
+  const gguf = ggufWeights(path);
   if (
-    await stat(single).then(
+    await lstat(gguf).then(
       () => true,
       () => false,
     )
   )
-    return readSafetensorsHeader(single);
-  const indexName = 'model.safetensors.index.json';
-  const index = await readOptionalJson(path, indexName);
-  if (index === undefined) {
-    throw new GavelError(
-      'io',
-      `Expected model.safetensors or ${indexName} in "${path}" but found neither. Name a checkpoint.`,
-      {
-        fields: { path },
-      },
-    );
-  }
-  return readShards(path, join(path, indexName), index['weight_map']);
+    return readGgufTensors(gguf);
+  throw new GavelError(
+    'io',
+    `Expected model.safetensors, ${indexName} or model.gguf in "${path}" but found none of them. Name a checkpoint.`,
+    { fields: { path } },
+  );
 }
+
+const readGgufTensors = async (path: string): Promise<TensorIndex> => ggufTensorIndex(await readGgufHeader(path));
 
 async function readShards(folder: string, indexPath: string, weightMap: unknown): Promise<TensorIndex> {
   if (typeof weightMap !== 'object' || weightMap === null || Array.isArray(weightMap)) {

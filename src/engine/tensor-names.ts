@@ -1,6 +1,7 @@
 /**
- * Checkpoints of one model come under several names: transformers moved `visual.*` to `model.visual.*` and `model.*` to
- * `model.language_model.*`. Names are compared by one canonical form.
+ * Checkpoints of one model come under several names: transformers moved `visual.*` to `model.visual.*`, `model.*` to
+ * `model.language_model.*` and `vision_tower.vision_model.*` to `model.vision_tower.*`. Names are compared by one canonical
+ * form. Saved are those of the published checkpoints.
  */
 import type { NativeTensorInfo, NativeTensorSource } from '../binding/contract.js';
 import { GavelError } from '../errors.js';
@@ -8,10 +9,13 @@ import { isTied, modelSpec, type JsonObject } from './model-config.js';
 import type { TensorEntry, TensorIndex } from './safetensors.js';
 
 const renames: readonly (readonly [RegExp, string])[] = [
-  [/^model\.language_model\./, 'model.'],
-  [/^language_model\.model\./, 'model.'],
+  [/^(model\.language_model|language_model\.model)\./, 'model.'],
   [/^language_model\.lm_head\./, 'lm_head.'],
   [/^model\.visual\./, 'visual.'],
+  [/^(model\.)?vision_tower\.(vision_model\.)?/, 'vision_tower.'],
+  [/^model\.(multi_modal_projector\.|image_newline$)/, '$1'],
+  // A decoder saved without its head's class.
+  [/^(embed_tokens|layers|norm)\./, 'model.$1.'],
 ];
 
 /** The form in which names of a checkpoint and of the engine meet. */
@@ -31,7 +35,7 @@ export function checkpointShape({ name, shape }: NativeTensorInfo, config: JsonO
     const value = numbers[`vision_config.${key}`];
     return typeof value === 'number' ? value : otherwise;
   };
-  const patch = read('patch_size', 14);
+  const patch = read('patch_size', config['model_type'] === 'qwen3_vl' ? 16 : 14);
   const channels = read('in_channels', read('in_chans', 3));
   const kernel = [channels, read('temporal_patch_size', 2), patch, patch];
   const columns = kernel.reduce((product, size) => product * size, 1);
@@ -57,9 +61,12 @@ function corrupt(folder: string, what: string, names: readonly string[], todo: s
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, i) => size === b[i]);
 
+const loadable = ['F32', 'BF16', 'F16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q4_K', 'Q6_K'] as const;
+type LoadableDtype = (typeof loadable)[number];
+
 function sourceOf(name: string, entry: TensorEntry): NativeTensorSource {
-  const { dtype, path, offset, sizeBytes } = entry;
-  if (dtype !== 'F32' && dtype !== 'BF16' && dtype !== 'F16') {
+  const { dtype, path, offset, sizeBytes, interleavedHeads } = entry;
+  if (!(loadable as readonly string[]).includes(dtype)) {
     throw new GavelError(
       'unsupported',
       `Expected F32, BF16 or F16 for tensor "${name}" but received ${dtype}. Convert the checkpoint.`,
@@ -68,7 +75,8 @@ function sourceOf(name: string, entry: TensorEntry): NativeTensorSource {
       },
     );
   }
-  return { name, kind: 'value', path, offset, sizeBytes, dtype };
+  const source = { name, kind: 'value' as const, path, offset, sizeBytes, dtype: dtype as LoadableDtype };
+  return interleavedHeads === undefined ? source : { ...source, interleavedHeads };
 }
 
 /**
