@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { GavelError, expected } from '../errors.js';
-import { checkImageCount, type Row } from './rows.js';
+import { checkImageCount, type ImageSource, type Row, type VideoSource } from './rows.js';
 
 /** Rows 0..size-1. The same index always gives the same row; nothing is shuffled here. */
 export interface Dataset {
@@ -67,13 +67,28 @@ export function datasetFromRows(name: string, rows: readonly Row[]): Dataset {
   };
 }
 
-function hashRow(hash: ReturnType<typeof createHash>, row: Row): void {
-  hash.update(JSON.stringify([row.id, row.prompt, row.completion ?? null, row.solution ?? null, row.images.length]));
-  for (const image of row.images) {
-    if ('rgb' in image) hash.update(`${image.width}x${image.height}`).update(image.rgb);
-    else if ('bytes' in image) hash.update(image.bytes);
-    else hash.update(image.path);
+type Hash = ReturnType<typeof createHash>;
+
+function hashRow(hash: Hash, row: Row): void {
+  const parts = [row.id, row.prompt, row.completion ?? null, row.solution ?? null, row.images.length];
+  hash.update(JSON.stringify(row.videos === undefined ? parts : [...parts, row.videos.length]));
+  for (const image of row.images) hashImage(hash, image);
+  for (const video of row.videos ?? []) hashVideo(hash, video);
+}
+
+function hashImage(hash: Hash, image: ImageSource): void {
+  if ('rgb' in image) hash.update(`${image.width}x${image.height}`).update(image.rgb);
+  else if ('bytes' in image) hash.update(image.bytes);
+  else hash.update(image.path);
+}
+
+function hashVideo(hash: Hash, video: VideoSource): void {
+  if ('path' in video) {
+    hash.update(video.path);
+    return;
   }
+  hash.update(`${'folder' in video ? video.folder : video.frames.length}@${video.fps ?? 0}`);
+  if ('frames' in video) for (const frame of video.frames) hashImage(hash, frame);
 }
 
 /** What `generatedDataset` is made of. */

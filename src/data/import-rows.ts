@@ -1,75 +1,100 @@
 /**
  * Rows of other projects' files, told apart by their keys: `conversations` is LLaVA (and UnifiedReward's SFT files),
- * `problem` is UnifiedReward's GRPO files, anything else is this project's own form. Reasons for refusal are plain text.
+ * `problem` is UnifiedReward's GRPO files, `messages` is a chat as transformers and TRL write it, anything else is this
+ * project's own form. Reasons for refusal are plain text.
  */
 import { z } from 'zod';
-import { countImageMarks, fileRowSchema, imageMark, type ChatMessage, type FileRow } from './rows.js';
+import { importMessages } from './import-messages.js';
+import { flatten, optionalId, optionalVideos, type ImportResult, type ImportedRow } from './imported-row.js';
+import { countMarks, fileRowSchema, fileVideoSchema, imageMark, videoMark, type ChatMessage } from './rows.js';
 
-/** A row as a file gives it: images are still strings. */
-export type ImportedRow = Omit<FileRow, 'id' | 'images'> & { id?: string; images: string[] };
+export type { ImportResult, ImportedRow } from './imported-row.js';
 
 const imageList = z.union([z.string().min(1), z.array(z.string().min(1))]);
+const videoList = z.union([fileVideoSchema, z.array(fileVideoSchema)]);
 
-/** `{id?, image? | images?, conversations: [{from, value}]}`: the last gpt turn is the completion; other keys go to meta. */
+const media = {
+  id: z.union([z.string(), z.number()]).optional().describe('Unique name; "file:line" when left out.'),
+  image: imageList.optional().describe('One path, or several.'),
+  images: imageList.optional().describe('Several paths, or one.'),
+  video: videoList.optional().describe('One video, or several.'),
+  videos: videoList.optional().describe('Several videos, or one.'),
+};
+
+/**
+ * `{id?, image(s)?, video(s)?, conversations: [{from, value}]}`: the last gpt turn is the completion; other keys go to meta.
+ * Where a row has videos and no images, "<image>" marks stand for the videos, as LLaVA's own files have it.
+ */
 export const llavaRowSchema = z
   .looseObject({
-    id: z.union([z.string(), z.number()]).optional().describe('Unique name; "file:line" when left out.'),
-    image: imageList.optional().describe('One path, or several.'),
-    images: imageList.optional().describe('Several paths, or one.'),
+    ...media,
     conversations: z
       .array(z.strictObject({ from: z.enum(['human', 'gpt', 'system']), value: z.string() }))
       .min(1)
-      .describe('Turns; "<image>" marks the images in order.'),
+      .describe('Turns; "<image>" and "<video>" mark the images and videos in order.'),
   })
   .describe('A row of a LLaVA-style conversation file.');
 
-/** `{id?, problem, solution, image? | images?}`: without any mark the images come before the text. Other keys go to meta. */
+/** `{id?, problem, solution, image(s)?, video(s)?}`: without any mark they come before the text. Other keys go to meta. */
 export const problemRowSchema = z
   .looseObject({
-    id: z.union([z.string(), z.number()]).optional().describe('Unique name; "file:line" when left out.'),
+    ...media,
     problem: z.string().min(1).describe('The prompt.'),
     solution: z.string().min(1).describe('The gold answer, bare or inside <answer> tags.'),
-    image: imageList.optional().describe('One path, or several.'),
-    images: imageList.optional().describe('Several paths, or one.'),
   })
   .describe('A row of a UnifiedReward GRPO file.');
-
-/** The row, or the reason why there is none. */
-export type ImportResult = { row: ImportedRow } | { reason: string };
 
 /** Reads one parsed JSON value. */
 export function importRow(value: unknown): ImportResult {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return { reason: 'not a JSON object' };
-  if ('video' in value || 'videos' in value) return { reason: 'videos are not supported: give their frames as images' };
   const result =
-    'conversations' in value ? importLlava(value) : 'problem' in value ? importProblem(value) : importOwn(value);
+    'conversations' in value
+      ? importLlava(value)
+      : 'problem' in value
+        ? importProblem(value)
+        : 'messages' in value
+          ? importMessages(value)
+          : importOwn(value);
   if ('reason' in result) return result;
-  const { prompt, images } = result.row;
-  const marks = countImageMarks(prompt);
-  if (marks === images.length) return result;
-  return { reason: `${marks} "${imageMark}" marks in the prompt but ${images.length} images` };
+  const { prompt, images, videos = [] } = result.row;
+  const marks = countMarks(prompt);
+  if (marks.images !== images.length) {
+    return { reason: `${marks.images} "${imageMark}" marks in the prompt but ${images.length} images` };
+  }
+  if (marks.videos !== videos.length) {
+    return { reason: `${marks.videos} "${videoMark}" marks in the prompt but ${videos.length} videos` };
+  }
+  return result;
 }
 
 function importOwn(value: object): ImportResult {
   const parsed = fileRowSchema.safeParse(value);
   if (!parsed.success) return { reason: flatten(parsed.error) };
-  const { id, images = [], ...rest } = parsed.data;
-  return { row: { ...rest, images, ...optionalId(id) } };
+  const { id, images = [], videos, ...rest } = parsed.data;
+  return { row: { ...rest, images, ...optionalVideos(videos ?? []), ...optionalId(id) } };
 }
 
 function importLlava(value: object): ImportResult {
   const parsed = llavaRowSchema.safeParse(value);
   if (!parsed.success) return { reason: flatten(parsed.error) };
-  const { id, image, images, conversations, ...meta } = parsed.data;
+  const { id, image, images, video, videos, conversations, ...meta } = parsed.data;
+  const paths = listOf(image, images);
+  const films = listOf(video, videos);
   const roles = { human: 'user', gpt: 'assistant', system: 'system' } as const;
-  const turns: ChatMessage[] = conversations.map(({ from, value: content }) => ({ role: roles[from], content }));
+  const asVideos =
+    films.length > 0 && paths.length === 0 && !conversations.some((turn) => turn.value.includes(videoMark));
+  const turns: ChatMessage[] = conversations.map(({ from, value: content }) => ({
+    role: roles[from],
+    content: asVideos ? content.replaceAll(imageMark, videoMark) : content,
+  }));
   const last = turns.at(-1)!;
   const completion = last.role === 'assistant' ? (turns.pop()!.content as string) : undefined;
   if (turns.length === 0) return { reason: 'conversations: no turn before the answer' };
   const only = turns.length === 1 && turns[0]!.role === 'user' ? (turns[0]!.content as string) : undefined;
   const row: ImportedRow = {
     prompt: only ?? turns,
-    images: imagesOf(image, images),
+    images: paths,
+    ...optionalVideos(films),
     ...optionalId(id),
     ...optionalMeta(meta),
   };
@@ -80,28 +105,20 @@ function importLlava(value: object): ImportResult {
 function importProblem(value: object): ImportResult {
   const parsed = problemRowSchema.safeParse(value);
   if (!parsed.success) return { reason: flatten(parsed.error) };
-  const { id, image, images, problem, solution, ...meta } = parsed.data;
-  const paths = imagesOf(image, images);
-  const prompt = problem.includes(imageMark) ? problem : imageMark.repeat(paths.length) + problem;
+  const { id, image, images, video, videos, problem, solution, ...meta } = parsed.data;
+  const paths = listOf(image, images);
+  const films = listOf(video, videos);
+  const marked = problem.includes(imageMark) || problem.includes(videoMark);
+  const prompt = marked ? problem : imageMark.repeat(paths.length) + videoMark.repeat(films.length) + problem;
   const tagged = /^\s*<answer>([\s\S]*)<\/answer>\s*$/.exec(solution);
   const row: ImportedRow = { prompt, images: paths, solution: (tagged?.[1] ?? solution).trim() };
-  return { row: { ...row, ...optionalId(id), ...optionalMeta(meta) } };
+  return { row: { ...row, ...optionalVideos(films), ...optionalId(id), ...optionalMeta(meta) } };
 }
 
-function imagesOf(...lists: (string | string[] | undefined)[]): string[] {
+function listOf<T>(...lists: (T | T[] | undefined)[]): T[] {
   return lists.flatMap((list) => list ?? []);
-}
-
-function optionalId(id: string | number | undefined): { id?: string } {
-  return id === undefined || id === '' ? {} : { id: String(id) };
 }
 
 function optionalMeta(meta: Record<string, unknown>): { meta?: Record<string, unknown> } {
   return Object.keys(meta).length === 0 ? {} : { meta };
-}
-
-function flatten(error: z.ZodError): string {
-  return error.issues
-    .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message))
-    .join('; ');
 }

@@ -10,14 +10,14 @@ import { fileError } from './checkpoint-files.js';
 import { checkIndex, checkNotEmpty, type Dataset } from './dataset.js';
 import { importRow, type ImportedRow } from './import-rows.js';
 import { RowScanner } from './row-scanner.js';
-import type { ImageSource, Row } from './rows.js';
+import type { FileVideo, ImageSource, Row, VideoSource } from './rows.js';
 
 export interface JsonlOptions {
   /** 'fail' (default) throws at the first bad row; 'skip' leaves it out and reports it. */
   onBadRow?: 'fail' | 'skip';
   /** Called for every row left out. */
   onSkip?: (bad: BadRow) => void;
-  /** The folder that relative image paths start from and may not leave. Default: the file's own. */
+  /** The folder that relative paths of images and videos start from and may not leave. Default: the file's own. */
   imageFolder?: string;
   signal?: AbortSignal;
 }
@@ -88,8 +88,9 @@ export class JsonlDataset implements Dataset {
     const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, this.#index.offsets[index]);
     const parsed = bytesRead === bytes.length ? parseRow(bytes) : { reason: 'the file has become shorter' };
     if ('reason' in parsed) throw badRow({ file: this.#path, line, reason: `${parsed.reason} (the file has changed)` });
-    const { images, id = rowId(this.#path, line), prompt, completion, solution, meta } = parsed.row;
+    const { images, videos, id = rowId(this.#path, line), prompt, completion, solution, meta } = parsed.row;
     const row: Row = { id, prompt, images: await Promise.all(images.map((image) => this.#resolveImage(image, line))) };
+    if (videos !== undefined) row.videos = await Promise.all(videos.map((video) => this.#resolveVideo(video, line)));
     if (completion !== undefined) row.completion = completion;
     if (solution !== undefined) row.solution = solution;
     if (meta !== undefined) row.meta = meta;
@@ -107,13 +108,25 @@ export class JsonlDataset implements Dataset {
 
   async #resolveImage(image: string, line: number): Promise<ImageSource> {
     if (image.startsWith('data:')) return { bytes: decodeDataUri(image) };
-    const path = resolve(this.#imageFolder, image);
+    return { path: await this.#resolvePath(image, line) };
+  }
+
+  async #resolveVideo(video: FileVideo, line: number): Promise<VideoSource> {
+    if (typeof video === 'string') return { path: await this.#resolvePath(video, line) };
+    if ('path' in video) return { path: await this.#resolvePath(video.path, line) };
+    const rate = video.fps === undefined ? {} : { fps: video.fps };
+    if ('folder' in video) return { folder: await this.#resolvePath(video.folder, line), ...rate };
+    return { frames: await Promise.all(video.frames.map((frame) => this.#resolveImage(frame, line))), ...rate };
+  }
+
+  async #resolvePath(name: string, line: number): Promise<string> {
+    const path = resolve(this.#imageFolder, name);
     // A link may lead out of the folder where the text of the path does not. A missing file is the decoder's to report.
     const [real, root] = await Promise.all([realpath(path).catch(() => path), realpath(this.#imageFolder)]);
     if (real !== path && leaves(root, real)) {
-      throw badRow({ file: this.#path, line, reason: `image "${image}" is a link out of ${this.#imageFolder}` });
+      throw badRow({ file: this.#path, line, reason: `"${name}" is a link out of ${this.#imageFolder}` });
     }
-    return { path };
+    return path;
   }
 }
 
@@ -170,10 +183,8 @@ function checkRow(
 ): string | undefined {
   const parsed = parseRow(bytes);
   if ('reason' in parsed) return parsed.reason;
-  for (const image of parsed.row.images) {
-    const reason = checkImagePath(image, folder);
-    if (reason !== undefined) return reason;
-  }
+  const reason = checkPaths(parsed.row, folder);
+  if (reason !== undefined) return reason;
   const id = parsed.row.id ?? rowId(file, line);
   const earlier = ids.get(id);
   if (earlier !== undefined) return `id "${id}" already stands in line ${earlier}`;
@@ -191,14 +202,34 @@ function parseRow(bytes: Buffer): { row: ImportedRow } | { reason: string } {
   return importRow(value);
 }
 
-function checkImagePath(image: string, folder: string): string | undefined {
-  if (image.startsWith('data:')) {
-    return /^data:image\/[a-z+.-]+;base64,[A-Za-z0-9+/]+=*$/i.test(image)
-      ? undefined
-      : 'image: not a base64 data: URI of an image';
+function checkPaths({ images, videos = [] }: ImportedRow, folder: string): string | undefined {
+  for (const image of images) {
+    const reason = checkImage(image, folder);
+    if (reason !== undefined) return reason;
   }
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(image)) return `image "${image}" is not a local file: download it first`;
-  if (isAbsolute(image) || leaves(folder, resolve(folder, image))) return `image "${image}" is outside of ${folder}`;
+  for (const video of videos) {
+    const frames = typeof video !== 'string' && 'frames' in video ? video.frames : [];
+    const path =
+      typeof video === 'string' ? video : 'path' in video ? video.path : 'folder' in video ? video.folder : '';
+    const reasons =
+      frames.length > 0 ? frames.map((frame) => checkImage(frame, folder)) : [checkPath('video', path, folder)];
+    const reason = reasons.find((found) => found !== undefined);
+    if (reason !== undefined) return reason;
+  }
+  return undefined;
+}
+
+function checkImage(image: string, folder: string): string | undefined {
+  if (!image.startsWith('data:')) return checkPath('image', image, folder);
+  return /^data:image\/[a-z+.-]+;base64,[A-Za-z0-9+/]+=*$/i.test(image)
+    ? undefined
+    : 'image: not a base64 data: URI of an image';
+}
+
+function checkPath(kind: string, path: string, folder: string): string | undefined {
+  if (/^([a-z][a-z0-9+.-]*:\/\/|data:)/i.test(path))
+    return `${kind} "${path.slice(0, 200)}" is not a local file: download it first`;
+  if (isAbsolute(path) || leaves(folder, resolve(folder, path))) return `${kind} "${path}" is outside of ${folder}`;
   return undefined;
 }
 

@@ -1,20 +1,29 @@
 /**
- * Rows to what the engine takes: chat template, ids with every image placeholder repeated to its number of tokens, pixel
- * values. Nothing is ever truncated. Runs in the data threads; `decodeCompletion` also on the main one.
+ * Rows to what the engine takes: chat template, ids with every placeholder repeated to its number of tokens, pixel values.
+ * Nothing is ever truncated. Runs in the data threads; `decodeCompletion` also on the main one.
  */
-import { GavelError } from '../errors.js';
+import { GavelError, expected } from '../errors.js';
 import { readOptionalJson } from './checkpoint-files.js';
 import { decodeImage, type RgbImage } from './decode-image.js';
-import { ImageProcessor, type PixelLimits, type ProcessedImage } from './image-processor.js';
-import { checkImageCount, toMessages, type Row } from './rows.js';
+import { loadVision } from './load-vision.js';
+import { expandPlaceholders, findPlaceholders, type Placeholders } from './placeholders.js';
+import { checkImageCount, toMessages, type ChatMessage, type Row } from './rows.js';
 import { ChatTemplate } from './template.js';
+import { checkTemplateTokens } from './template-tokens.js';
 import { Tokenizer } from './tokenizer.js';
-
-type Grid = ProcessedImage['grid'];
+import { openVideo, type OpenVideo } from './video-source.js';
+import {
+  describe,
+  type ProcessedImage,
+  type VideoPlan,
+  type VisionOptions,
+  type VisionPlan,
+  type VisionProcessor,
+} from './vision-processor.js';
 
 /**
- * One row, ready for a pack. `images` follow the order of their placeholders in `promptTokens`; their pixels are views into
- * one buffer per row.
+ * One row, ready for a pack. `images` holds pictures and videos in the order of their placeholders in `promptTokens`; their
+ * pixels are views into one buffer per row.
  */
 export interface EncodedRow {
   id: string;
@@ -26,35 +35,42 @@ export interface EncodedRow {
 }
 
 /** Plain data, so that it travels to a thread. */
-export interface ProcessorOptions extends PixelLimits {
+export interface ProcessorOptions extends VisionOptions {
   /** The longest prompt, in tokens, images included. Default: the checkpoint's max_position_embeddings. */
   maxPromptTokens?: number;
-  /** The largest picture, in pixels, that is decoded. */
+  /** The largest picture or frame, in pixels, that is decoded. */
   limitPixels?: number;
+  /** The ffmpeg that reads video files, by name or path. Default: "ffmpeg". */
+  ffmpeg?: string;
   /** Further variables of the chat template. */
   templateVariables?: Record<string, unknown>;
 }
+
+/** A picture or video of a row: its plan, and what its pixels will be made from. */
+type Visual = { plan: VisionPlan; picture: RgbImage } | { plan: VideoPlan; film: OpenVideo };
 
 /** Template, tokenizer and image processor of one checkpoint folder. */
 export class Processor {
   readonly tokenizer: Tokenizer;
   readonly template: ChatTemplate;
   /** Absent for a text model. */
-  readonly imageProcessor: ImageProcessor | undefined;
-  /** The id an image placeholder has in a prompt; absent for a text model. */
+  readonly vision: VisionProcessor | undefined;
+  /** The ids that placeholders have in a prompt; absent for a text model. */
   readonly imageTokenId: number | undefined;
+  readonly videoTokenId: number | undefined;
   readonly maxPromptTokens: number;
   readonly #options: ProcessorOptions;
   readonly #variables: Record<string, unknown>;
 
   private constructor(
-    parts: Pick<Processor, 'tokenizer' | 'template' | 'imageProcessor' | 'imageTokenId' | 'maxPromptTokens'>,
+    parts: Pick<Processor, 'tokenizer' | 'template' | 'vision' | 'imageTokenId' | 'videoTokenId' | 'maxPromptTokens'>,
     options: ProcessorOptions,
   ) {
     this.tokenizer = parts.tokenizer;
     this.template = parts.template;
-    this.imageProcessor = parts.imageProcessor;
+    this.vision = parts.vision;
     this.imageTokenId = parts.imageTokenId;
+    this.videoTokenId = parts.videoTokenId;
     this.maxPromptTokens = parts.maxPromptTokens;
     this.#options = options;
     this.#variables = { ...parts.tokenizer.namedTokens, ...options.templateVariables };
@@ -62,24 +78,23 @@ export class Processor {
 
   /** Reads a checkpoint folder; weights are not touched. */
   static async load(folder: string, options: ProcessorOptions = {}): Promise<Processor> {
-    const [tokenizer, template, imageProcessor, config] = await Promise.all([
+    const [tokenizer, template, vision, config = {}] = await Promise.all([
       Tokenizer.load(folder),
       ChatTemplate.load(folder),
-      ImageProcessor.load(folder, options),
+      loadVision(folder, options),
       readOptionalJson(folder, 'config.json'),
     ]);
-    const text = (config?.['text_config'] as Record<string, unknown> | undefined) ?? config;
-    const rows = text?.['vocab_size'];
+    const text = (config['text_config'] as Record<string, unknown> | undefined) ?? config;
+    const rows = text['vocab_size'];
     if (typeof rows === 'number') tokenizer.selfCheck(rows);
-    const positions = text?.['max_position_embeddings'];
-    const named = config?.['image_token_id'];
-    const imageTokenId = typeof named === 'number' ? named : tokenizer.tokenId('<|image_pad|>');
+    const positions = text['max_position_embeddings'];
     return new Processor(
       {
         tokenizer,
         template,
-        imageProcessor,
-        imageTokenId: imageProcessor === undefined ? undefined : imageTokenId,
+        vision,
+        imageTokenId: vision && placeholderId(tokenizer, vision.imageToken, config, 'image'),
+        videoTokenId: vision && placeholderId(tokenizer, vision.videoToken, config, 'video'),
         maxPromptTokens: options.maxPromptTokens ?? (typeof positions === 'number' ? positions : Infinity),
       },
       options,
@@ -88,20 +103,30 @@ export class Processor {
 
   /**
    * Encodes one row. Errors, each naming the row: 'image_count_mismatch', 'image_unreadable', 'prompt_too_long',
-   * 'unsupported' (images for a text model), 'bad_data'.
+   * 'unsupported' (images for a text model), 'tokenizer_mismatch' (text or a template's token that the vocabulary lacks),
+   * 'binary_missing' (a video file without ffmpeg), 'bad_data'.
    */
   async encode(row: Row): Promise<EncodedRow> {
+    try {
+      return await this.#encode(row);
+    } catch (cause) {
+      if (!GavelError.is(cause) || cause.fields['id'] !== undefined) throw cause;
+      throw new GavelError(cause.code, `Row "${row.id}": ${cause.message}`, {
+        fields: { ...cause.fields, id: row.id },
+        cause,
+      });
+    }
+  }
+
+  async #encode(row: Row): Promise<EncodedRow> {
     checkImageCount(row);
-    const rendered = this.#tokenizePrompt(row);
-    const pictures = await Promise.all(row.images.map((source) => decodeImage(source, row.id, this.#options)));
-    const grids = pictures.map((picture) => this.#grid(row, picture));
-    const tokens = this.#expandImages(rendered, grids);
+    const placeholders = this.#findPlaceholders(row);
+    const visuals = await this.#plan(row, placeholders);
+    const plans = visuals.map(({ plan }) => plan);
+    const ids = [this.imageTokenId, this.videoTokenId];
+    const tokens = expandPlaceholders(this.tokenizer, placeholders, plans, ids, row.id);
     if (tokens.length > this.maxPromptTokens) throw this.#tooLong(row, tokens.length);
-    const encoded: EncodedRow = {
-      id: row.id,
-      promptTokens: tokens,
-      images: this.#processImages(pictures, grids),
-    };
+    const encoded: EncodedRow = { id: row.id, promptTokens: tokens, images: await this.#pixels(visuals) };
     if (row.completion !== undefined) encoded.completionTokens = this.encodeCompletion(row.completion);
     if (row.meta !== undefined) encoded.meta = row.meta;
     return encoded;
@@ -117,74 +142,89 @@ export class Processor {
     return this.tokenizer.decode(tokens, { skipSpecial: true });
   }
 
-  /** The text the tokenizer sees for a prompt, before image placeholders are repeated. */
+  /** The text the tokenizer sees for a prompt, before placeholders are repeated. */
   renderPrompt(prompt: Row['prompt']): string {
-    return this.template.render(toMessages(prompt), { addGenerationPrompt: true, variables: this.#variables });
+    return this.#render(toMessages(prompt));
   }
 
-  #tokenizePrompt(row: Row): number[] {
-    if (row.images.length > 0 && this.imageProcessor === undefined) {
-      throw new GavelError(
-        'unsupported',
-        `Expected no images for a text model but received ${row.images.length} in row "${row.id}". ` +
-          'Use a vision-language checkpoint.',
-        { fields: { id: row.id, images: row.images.length } },
-      );
-    }
-    const tokens = this.tokenizer.encode(this.renderPrompt(row.prompt));
-    if (this.imageTokenId === undefined) return tokens;
-    const placeholders = tokens.reduce((count, id) => count + Number(id === this.imageTokenId), 0);
-    if (placeholders === row.images.length) return tokens;
+  #render(messages: ChatMessage[]): string {
+    const text = this.template.render(messages, { addGenerationPrompt: true, variables: this.#variables });
+    checkTemplateTokens(text, messages, this.tokenizer);
+    return text;
+  }
+
+  #findPlaceholders(row: Row): Placeholders {
+    const videos = row.videos?.length ?? 0;
+    const { vision } = this;
+    const text = this.renderPrompt(row.prompt);
+    if (vision !== undefined) return findPlaceholders(text, vision, { id: row.id, images: row.images.length, videos });
+    if (row.images.length + videos === 0) return { pieces: [text], kinds: [] };
     throw new GavelError(
-      'image_count_mismatch',
-      `Expected ${row.images.length} image placeholders in the rendered prompt of row "${row.id}" but received ` +
-        `${placeholders}. Keep placeholder tokens out of the text, and use a chat template that renders images.`,
-      { fields: { id: row.id, placeholders, images: row.images.length } },
+      'unsupported',
+      `Expected no images or videos for a text model but received ${row.images.length} and ${videos} in row "${row.id}". ` +
+        'Use a vision-language checkpoint.',
+      { fields: { id: row.id, images: row.images.length, videos } },
     );
   }
 
-  #expandImages(tokens: readonly number[], grids: readonly Grid[]): Int32Array {
-    if (grids.length === 0) return Int32Array.from(tokens);
-    const counts = grids.map((grid) => this.imageProcessor!.numTokens(grid));
-    const out = new Int32Array(tokens.length - counts.length + counts.reduce((sum, count) => sum + count, 0));
-    let to = 0;
-    let image = 0;
-    for (const id of tokens) {
-      const repeat = id === this.imageTokenId ? counts[image++]! : 1;
-      out.fill(id, to, to + repeat);
-      to += repeat;
-    }
-    return out;
+  /** Sizes only: pictures are decoded, of videos no more than a frame. */
+  async #plan(row: Row, { kinds }: Placeholders): Promise<Visual[]> {
+    const { vision } = this;
+    if (vision === undefined) return [];
+    const pictures = row.images.map(async (source): Promise<Visual> => {
+      const picture = await decodeImage(source, row.id, this.#options);
+      return { plan: vision.planImage(picture.height, picture.width, row.images.length), picture };
+    });
+    const films = (row.videos ?? []).map(async (source): Promise<Visual> => {
+      const film = await openVideo(source, row.id, this.#options);
+      return { plan: vision.planVideo(film.facts), film };
+    });
+    const planned = { image: (await Promise.all(pictures)).values(), video: (await Promise.all(films)).values() };
+    return kinds.map((kind) => planned[kind].next().value!);
   }
 
   /** All pictures of a row share one buffer, in order: one thing to transfer, and one to free. */
-  #processImages(pictures: readonly RgbImage[], grids: readonly Grid[]): ProcessedImage[] {
-    if (pictures.length === 0) return [];
-    const processor = this.imageProcessor!;
-    const sizes = grids.map((grid) => processor.numValues(grid));
-    const pixels = new Float32Array(sizes.reduce((sum, size) => sum + size, 0));
+  async #pixels(visuals: readonly Visual[]): Promise<ProcessedImage[]> {
+    const { vision } = this;
+    if (vision === undefined || visuals.length === 0) return [];
+    const all = new Float32Array(visuals.reduce((sum, { plan }) => sum + plan.numValues, 0));
+    const images: ProcessedImage[] = [];
     let start = 0;
-    return pictures.map((picture, i) => processor.process(picture, pixels.subarray(start, (start += sizes[i]!))));
-  }
-
-  #grid(row: Row, { height, width }: RgbImage): Grid {
-    try {
-      return this.imageProcessor!.gridFor(height, width);
-    } catch (cause) {
-      if (!GavelError.is(cause)) throw cause;
-      throw new GavelError(cause.code, `Row "${row.id}": ${cause.message}`, {
-        fields: { ...cause.fields, id: row.id },
-        cause,
-      });
+    for (const visual of visuals) {
+      const pixels = all.subarray(start, (start += visual.plan.numValues));
+      if ('picture' in visual) vision.writeImage(visual.picture, visual.plan, pixels);
+      else await vision.writeVideo(visual.film.frames(visual.plan.frames), visual.plan, pixels);
+      images.push({ pixels, ...describe(visual.plan) });
     }
+    return images;
   }
 
   #tooLong(row: Row, numTokens: number): GavelError {
+    const todo = (row.videos?.length ?? 0) > 0 ? 'lower `video.fps` or `video.maxPixels`' : 'lower `maxPixels`';
     return new GavelError(
       'prompt_too_long',
       `Expected a prompt of at most ${this.maxPromptTokens} tokens but received ${numTokens} in row "${row.id}". ` +
-        'Shorten it, lower `maxPixels`, or raise `maxPromptTokens`; prompts are never truncated.',
+        `Shorten it, ${todo}, or raise \`maxPromptTokens\`; prompts are never truncated.`,
       { fields: { id: row.id, tokens: numTokens, maxPromptTokens: this.maxPromptTokens } },
     );
   }
+}
+
+/** The id of a placeholder. Model and tokenizer must agree on it. */
+function placeholderId(
+  tokenizer: Tokenizer,
+  token: string,
+  config: Record<string, unknown>,
+  kind: 'image' | 'video',
+): number | undefined {
+  const id = tokenizer.tokenId(token);
+  const named = config[`${kind}_token_id`] ?? config[`${kind}_token_index`];
+  if (id === undefined || named === undefined || named === null || named === id) return id;
+  throw expected(
+    'tokenizer_mismatch',
+    `${kind}_token_id`,
+    `${id}, the id of "${token}" in the tokenizer,`,
+    named,
+    'Use the tokenizer the model was made with.',
+  );
 }

@@ -1,21 +1,23 @@
 /**
- * The one internal row every importer produces and every recipe consumes: a prompt, its images, and what is known about
- * the answer. A string prompt is a single user turn with one "<image>" mark per image, in order.
+ * The one internal row every importer produces and every recipe consumes: a prompt, its images and videos, and what is known
+ * about the answer. A string prompt is a single user turn with one "<image>" or "<video>" mark for each, in order.
  */
 import { z } from 'zod';
 import { GavelError } from '../errors.js';
 
-/** The mark that stands for one image inside a string. */
+/** The marks that stand for one image, or one video, inside a string. */
 export const imageMark = '<image>';
+export const videoMark = '<video>';
 
-/** One piece of a message: text, or the place of the next image of the row. */
+/** One piece of a message: text, or the place of the next image or video of the row. */
 export const contentPartSchema = z
   .discriminatedUnion('type', [
     z.strictObject({
       type: z.literal('text').describe('A piece of text, taken literally.'),
-      text: z.string().describe('The text; "<image>" has no meaning here.'),
+      text: z.string().describe('The text; "<image>" and "<video>" have no meaning here.'),
     }),
     z.strictObject({ type: z.literal('image').describe('The place of the next image of the row.') }),
+    z.strictObject({ type: z.literal('video').describe('The place of the next video of the row.') }),
   ])
   .describe('A piece of a message.');
 
@@ -25,11 +27,27 @@ export const chatMessageSchema = z
     role: z.string().min(1).describe('Who speaks: system, user, assistant, tool, or what the chat template knows.'),
     content: z
       .union([z.string(), z.array(contentPartSchema)])
-      .describe('A string, where each "<image>" marks the next image of the row, or a list of parts.'),
+      .describe('A string, where each "<image>" or "<video>" marks the next one of the row, or a list of parts.'),
   })
   .describe('A turn of a conversation.');
 
-/** A row as a data set file holds it; images are paths below the data set folder, or data: URIs. */
+const framesPerSecond = z.number().positive().optional().describe('Their rate in frames a second. Default: 24.');
+const imagePaths = z.array(z.string().min(1));
+
+/** A video in a file: a path of a video file or of a folder of pictures, or the pictures themselves. */
+export const fileVideoSchema = z
+  .union([
+    z.string().min(1).describe('A video file, or a folder of pictures named by number.'),
+    z.strictObject({ path: z.string().min(1).describe('A video file.') }),
+    z.strictObject({
+      folder: z.string().min(1).describe('A folder of pictures named by number.'),
+      fps: framesPerSecond,
+    }),
+    z.strictObject({ frames: imagePaths.min(1).describe('Pictures, in order.'), fps: framesPerSecond }),
+  ])
+  .describe('A video.');
+
+/** A row as a data set file holds it; images and videos are paths below the data set folder, or data: URIs of images. */
 export const fileRowSchema = z
   .strictObject({
     id: z
@@ -38,8 +56,9 @@ export const fileRowSchema = z
       .describe('Unique name; "file:line" when left out.'),
     prompt: z
       .union([z.string().min(1), z.array(chatMessageSchema).min(1)])
-      .describe('One user turn with an "<image>" mark per image, or a list of messages.'),
-    images: z.array(z.string().min(1)).optional().describe('Paths relative to the data set folder, or data: URIs.'),
+      .describe('One user turn with an "<image>" or "<video>" mark for each, or a list of messages.'),
+    images: imagePaths.optional().describe('Paths relative to the data set folder, or data: URIs.'),
+    videos: z.array(fileVideoSchema).optional().describe('Paths relative to the data set folder, or lists of frames.'),
     completion: z.string().optional().describe('The target text, without an end-of-turn token.'),
     solution: z.string().optional().describe('The gold answer a verifier compares with.'),
     meta: z
@@ -51,47 +70,57 @@ export const fileRowSchema = z
 
 export type ContentPart = z.infer<typeof contentPartSchema>;
 export type ChatMessage = z.infer<typeof chatMessageSchema>;
+export type FileVideo = z.infer<typeof fileVideoSchema>;
 export type FileRow = z.infer<typeof fileRowSchema>;
 
 /** A picture: a file, an encoded file in memory (PNG, JPEG, WebP, ...), or raw 8-bit RGB of size height * width * 3. */
 export type ImageSource = { path: string } | { bytes: Uint8Array } | { rgb: Uint8Array; width: number; height: number };
+
+/**
+ * A video: a file that ffmpeg reads (or a folder), a folder of pictures named by number, or its frames. `fps` is the rate of
+ * pictures; a file knows its own.
+ */
+export type VideoSource = { path: string } | { folder: string; fps?: number } | { frames: ImageSource[]; fps?: number };
 
 /** One item of work. `completion` is a training target, `solution` the gold answer of a verifier. */
 export interface Row {
   id: string;
   prompt: string | ChatMessage[];
   images: ImageSource[];
+  videos?: VideoSource[];
   completion?: string;
   solution?: string;
   meta?: Record<string, unknown>;
 }
 
-/** How many images the marks and parts of a prompt ask for. */
-export function countImageMarks(prompt: string | readonly ChatMessage[]): number {
-  if (typeof prompt === 'string') return countMarks(prompt);
-  let count = 0;
-  for (const { content } of prompt) {
-    if (typeof content === 'string') count += countMarks(content);
-    else for (const part of content) if (part.type === 'image') count++;
-  }
-  return count;
+/** How many images and videos the marks and parts of a prompt ask for. */
+export function countMarks(prompt: string | readonly ChatMessage[]): { images: number; videos: number } {
+  const counts = { images: 0, videos: 0 };
+  const count = (parts: string | readonly ContentPart[]): void => {
+    const pieces = typeof parts === 'string' ? splitMarks(parts) : parts;
+    if (typeof pieces === 'string') return;
+    for (const { type } of pieces) {
+      if (type === 'image') counts.images++;
+      if (type === 'video') counts.videos++;
+    }
+  };
+  if (typeof prompt === 'string') count(prompt);
+  else for (const { content } of prompt) count(content);
+  return counts;
 }
 
-function countMarks(text: string): number {
-  let count = 0;
-  for (let at = text.indexOf(imageMark); at >= 0; at = text.indexOf(imageMark, at + imageMark.length)) count++;
-  return count;
-}
-
-/** Throws 'image_count_mismatch', naming the row, unless the prompt has exactly one mark per image. */
-export function checkImageCount(row: Pick<Row, 'id' | 'prompt' | 'images'>): void {
-  const marks = countImageMarks(row.prompt);
-  if (marks === row.images.length) return;
+/** Throws 'image_count_mismatch', naming the row, unless the prompt has exactly one mark per image and per video. */
+export function checkImageCount(row: Pick<Row, 'id' | 'prompt' | 'images' | 'videos'>): void {
+  const marks = countMarks(row.prompt);
+  const videos = row.videos?.length ?? 0;
+  if (marks.images === row.images.length && marks.videos === videos) return;
+  const kind = marks.images === row.images.length ? 'video' : 'image';
+  const [counted, given] = kind === 'image' ? [marks.images, row.images.length] : [marks.videos, videos];
   throw new GavelError(
     'image_count_mismatch',
-    `Expected one "${imageMark}" mark per image in the prompt of row "${row.id}" but received ${marks} marks and ` +
-      `${row.images.length} images. Give the prompt one mark for each image, in order.`,
-    { fields: { id: row.id, marks, images: row.images.length } },
+    `Expected one "<${kind}>" mark per ${kind} in the prompt of row "${row.id}" but received ${counted} marks and ` +
+      `${given} ${kind}s. Give the prompt one mark for each ${kind}, in order.`,
+    { fields: { id: row.id, marks: counted, [`${kind}s`]: given } },
   );
 }
 
@@ -108,11 +137,12 @@ export function toMessages(prompt: string | readonly ChatMessage[]): ChatMessage
 }
 
 function splitMarks(text: string): string | ContentPart[] {
-  if (!text.includes(imageMark)) return text;
+  if (!text.includes(imageMark) && !text.includes(videoMark)) return text;
   const parts: ContentPart[] = [];
-  for (const [index, piece] of text.split(imageMark).entries()) {
-    if (index > 0) parts.push({ type: 'image' });
-    if (piece !== '') parts.push({ type: 'text', text: piece });
+  for (const piece of text.split(/(<image>|<video>)/)) {
+    if (piece === imageMark) parts.push({ type: 'image' });
+    else if (piece === videoMark) parts.push({ type: 'video' });
+    else if (piece !== '') parts.push({ type: 'text', text: piece });
   }
   return parts;
 }

@@ -1,6 +1,6 @@
 /**
  * A checkpoint's chat template: messages to the one string the tokenizer sees. Looked for in chat_template.jinja, then
- * chat_template.json, then tokenizer_config.json, as transformers writes them by age.
+ * chat_template.json, tokenizer_config.json and processor_config.json, as transformers has written them.
  */
 import { Template } from '@huggingface/jinja';
 import { GavelError } from '../errors.js';
@@ -33,7 +33,7 @@ export class ChatTemplate {
   static async load(folder: string): Promise<ChatTemplate> {
     const jinja = await readOptionalText(folder, 'chat_template.jinja');
     if (jinja !== undefined) return new ChatTemplate(jinja, `${folder}/chat_template.jinja`);
-    for (const name of ['chat_template.json', 'tokenizer_config.json']) {
+    for (const name of ['chat_template.json', 'tokenizer_config.json', 'processor_config.json']) {
       const found = pickTemplate((await readOptionalJson(folder, name))?.['chat_template'], `${folder}/${name}`);
       if (found !== undefined) return new ChatTemplate(found, `${folder}/${name}`);
     }

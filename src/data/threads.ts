@@ -8,7 +8,7 @@ import { parseOptions } from '../engine/parse-options.js';
 import { GavelError } from '../errors.js';
 import type { EncodedRow, ProcessorOptions } from './processor.js';
 import { dataThreadsOptionsSchema } from './prompt-limits.js';
-import type { ImageSource, Row } from './rows.js';
+import type { ImageSource, Row, VideoSource } from './rows.js';
 import type { Reply, Request, RowResult, ThreadData } from './worker.js';
 
 export interface DataThreadsOptions extends ProcessorOptions {
@@ -221,8 +221,9 @@ function splitRows(rows: readonly Row[]): Row[][] {
   let bytes = 0;
   for (const row of rows) {
     part.push(row);
-    for (const image of row.images)
-      bytes += 'rgb' in image ? image.rgb.length : 'bytes' in image ? image.bytes.length : 0;
+    for (const image of row.images) bytes += bytesOf(image);
+    for (const video of row.videos ?? [])
+      if ('frames' in video) for (const frame of video.frames) bytes += bytesOf(frame);
     if (part.length < chunkRows && bytes < chunkBytes) continue;
     parts.push(part);
     part = [];
@@ -230,6 +231,10 @@ function splitRows(rows: readonly Row[]): Row[][] {
   }
   if (part.length > 0) parts.push(part);
   return parts;
+}
+
+function bytesOf(image: ImageSource): number {
+  return 'rgb' in image ? image.rgb.length : 'bytes' in image ? image.bytes.length : 0;
 }
 
 /** `meta` never travels: it is put back here, the same object. */
@@ -241,6 +246,7 @@ function withMeta(result: RowResult, { meta }: Row): RowResult {
 function compactRow(row: Row): Row {
   const { id, prompt, completion } = row;
   const compact: Row = { id, prompt, images: row.images.map(compactImage) };
+  if (row.videos !== undefined) compact.videos = row.videos.map(compactVideo);
   if (completion !== undefined) compact.completion = completion;
   return compact;
 }
@@ -248,6 +254,10 @@ function compactRow(row: Row): Row {
 function compactImage(image: ImageSource): ImageSource {
   if ('rgb' in image) return { rgb: ownBytes(image.rgb), width: image.width, height: image.height };
   return 'bytes' in image ? { bytes: ownBytes(image.bytes) } : { path: image.path };
+}
+
+function compactVideo(video: VideoSource): VideoSource {
+  return 'frames' in video ? { ...video, frames: video.frames.map(compactImage) } : video;
 }
 
 function ownBytes(bytes: Uint8Array): Uint8Array {

@@ -74,17 +74,22 @@ export class Tokenizer {
     const definition = await readJson(folder, 'tokenizer.json');
     const config = (await readOptionalJson(folder, 'tokenizer_config.json')) ?? {};
     const model = definition['model'] as Record<string, unknown> | undefined;
-    let inner: HubTokenizer;
+    const named = namedTokens(config);
+    const eosIds = await readEosIds(folder);
     try {
       // A word-level vocabulary takes its unknown token from the configuration, where tokenizer.json keeps it in the model.
       const unknown = model?.['unk_token'] ?? undefined;
-      inner = new HubTokenizer(definition, { clean_up_tokenization_spaces: false, unk_token: unknown, ...config });
+      const inner = new HubTokenizer(definition, {
+        clean_up_tokenization_spaces: false,
+        unk_token: unknown,
+        ...config,
+      });
+      const tokenizer = new Tokenizer(inner, definition, folder, named, eosIds);
+      tokenizer.selfCheck();
+      return tokenizer;
     } catch (cause) {
-      throw corruptFile(`${folder}/tokenizer.json`, `not a tokenizer: ${(cause as Error).message}`, cause);
+      throw GavelError.is(cause) ? cause : notATokenizer(folder, cause);
     }
-    const tokenizer = new Tokenizer(inner, definition, folder, namedTokens(config), await readEosIds(folder));
-    tokenizer.selfCheck();
-    return tokenizer;
   }
 
   /** The ids of `text`. Throws 'tokenizer_mismatch' for text the vocabulary cannot express and that has no unknown token. */
@@ -104,11 +109,20 @@ export class Tokenizer {
 
   #encodeSegment(text: string): number[] {
     if (text === '') return [];
-    const { ids, tokens } = this.#inner.encode(text, { add_special_tokens: false });
+    const { ids, tokens } = this.#guard(() => this.#inner.encode(text, { add_special_tokens: false }));
     const missing = ids.findIndex((id: number | undefined) => id === undefined);
     if (missing >= 0)
       throw mismatch(this.#folder, 'a vocabulary with an unknown token', `no id for "${tokens[missing]}"`);
     return ids;
+  }
+
+  /** What a broken definition makes the library throw in the middle of its work is the file's fault, not the text's. */
+  #guard<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (cause) {
+      throw notATokenizer(this.#folder, cause);
+    }
   }
 
   /** The text of `ids`. Throws 'tokenizer_mismatch' for an id outside the vocabulary. */
@@ -121,7 +135,7 @@ export class Tokenizer {
         throw mismatch(this.#folder, `ids below ${this.vocabSize}`, String(id));
       if (!(skip && this.#specialIds.has(id))) kept.push(id);
     }
-    return kept.length === 0 ? '' : this.#inner.decode(kept, { skip_special_tokens: false });
+    return kept.length === 0 ? '' : this.#guard(() => this.#inner.decode(kept, { skip_special_tokens: false }));
   }
 
   /** A decoder for a stream of tokens: the pieces it returns concatenate to `decode` of all of them. */
@@ -208,6 +222,10 @@ function segmentSeparator(inner: HubTokenizer, definition: Record<string, unknow
   if (added.length === 0 || !plain || contextual) return undefined;
   const longestFirst = added.map((token) => token.content).sort((a, b) => b.length - a.length);
   return new RegExp(`(${longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')).join('|')})`);
+}
+
+function notATokenizer(folder: string, cause: unknown): GavelError {
+  return corruptFile(`${folder}/tokenizer.json`, `not a tokenizer: ${(cause as Error).message}`, cause);
 }
 
 function mismatch(folder: string, what: string, received: string): GavelError {
