@@ -11,23 +11,29 @@ export {
   createEngine,
   deviceInfo,
   Engine,
+  estimateMemory,
+  importGguf,
   Model,
+  resolveCheckpoint,
   SampleRun,
   verbSchemas,
   type Completion,
   type CompletionInput,
   type CreateModelOptions,
   type EngineOptions,
+  type EstimateMemoryOptions,
   type Group,
   type ImageInput,
   type LoadModelOptions,
   type Logprobs,
   type LogprobsOptions,
   type Memory,
+  type MemoryEstimate,
   type ModelDtype,
   type Objective,
   type OptimizerResult,
   type OptimizerStepOptions,
+  type ResolveOptions,
   type SampleOptions,
   type SampleRequest,
   type SampleStats,
@@ -41,8 +47,9 @@ export {
 // Data sets, tokenizer and image processor of a checkpoint folder.
 export { datasetFromRows, generatedDataset, type Dataset, type GeneratorOptions } from './data/dataset.js';
 export { JsonlDataset, type BadRow, type JsonlOptions } from './data/jsonl.js';
-export type { ChatMessage, ContentPart, ImageSource, Row } from './data/rows.js';
+export type { ChatMessage, ContentPart, ImageSource, Row, VideoSource } from './data/rows.js';
 export { Processor, type EncodedRow, type ProcessorOptions } from './data/processor.js';
+export type { VideoOptions } from './data/vision-processor.js';
 export { Tokenizer, type DecodeTextOptions, type IncrementalDecoder } from './data/tokenizer.js';
 export { DataThreads, type DataThreadsOptions, type EncodeOptions } from './data/threads.js';
 

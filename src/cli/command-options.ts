@@ -2,7 +2,7 @@
 
 export interface EvalCommandOptions {
   model: string;
-  data: string;
+  input: string;
   oneOrder?: boolean;
   maxNewTokens: number;
   temperature: number;
@@ -13,10 +13,11 @@ export interface EvalCommandOptions {
 
 export interface SampleCommandOptions {
   model: string;
-  data?: string;
+  input?: string;
   prompt?: string;
   image: string[];
-  count: number;
+  video: string[];
+  group: number;
   maxNewTokens: number;
   temperature: number;
   topP?: number;
@@ -27,9 +28,25 @@ export interface SampleCommandOptions {
 
 export interface LogprobsCommandOptions {
   model: string;
-  data: string;
+  input: string;
   temperature: number;
   entropy?: boolean;
+}
+
+export interface ExportCommandOptions {
+  model: string;
+  out: string;
+  merge?: boolean;
+  dtype?: string;
+  base?: string;
+  license?: string;
+  json: boolean;
+}
+
+export interface InspectCommandOptions {
+  promptTokens?: number;
+  maxNewTokens?: number;
+  group: number;
   json: boolean;
 }
 
@@ -37,6 +54,7 @@ export interface JudgeCommandOptions {
   model: string;
   prompt: string;
   image: string[];
+  video: string[];
   maxNewTokens: number;
   json: boolean;
 }

@@ -31,4 +31,4 @@ Exit status:
   ${exitCodes.failure}    failed; the message says what was expected, what was received and what to do
   ${exitCodes.usage}    wrong usage or configuration
   ${exitCodes.gateRefused}    a gate refused to start: reinforcement learning from chance accuracy
-  ${exitCodes.interrupted}  interrupted; the message says how to resume`;
+  ${exitCodes.interrupted}  interrupted; the message says what is kept`;

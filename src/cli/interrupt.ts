@@ -4,14 +4,17 @@ export interface Interruptible {
   stop(): Promise<unknown>;
 }
 
-export class Interrupts {
+export class Interrupts implements Disposable {
   readonly #controller = new AbortController();
   readonly #onNote: (text: string) => void;
+  readonly #kept: string;
   #job: Interruptible | undefined;
   #count = 0;
 
-  constructor(onNote: (text: string) => void) {
+  /** `kept` ends the last message: what there is of the work, and what to do. */
+  constructor(onNote: (text: string) => void, kept = 'what was checkpointed is kept. Add --resume to continue.') {
     this.#onNote = onNote;
+    this.#kept = kept;
     process.on('SIGINT', this.#interrupt);
     process.on('SIGTERM', this.#interrupt);
   }
@@ -30,6 +33,10 @@ export class Interrupts {
     this.#job = job;
   }
 
+  [Symbol.dispose](): void {
+    this.release();
+  }
+
   /** Gives the signals back to Node. */
   release(): void {
     process.off('SIGINT', this.#interrupt);
@@ -44,15 +51,15 @@ export class Interrupts {
       this.#job.stop().catch(() => undefined);
       return;
     }
-    this.#controller.abort(new InterruptedError());
+    this.#controller.abort(new InterruptedError(this.#kept));
     if (this.#count > 2) process.exit(130);
   };
 }
 
 /** The reason jobs reject with after an interrupt. */
 export class InterruptedError extends Error {
-  constructor() {
-    super('Interrupted.');
+  constructor(kept: string) {
+    super(`interrupted; ${kept}`);
     this.name = 'InterruptedError';
   }
 }

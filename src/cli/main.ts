@@ -4,6 +4,8 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { GavelError } from '../errors.js';
 import type {
   EvalCommandOptions,
+  ExportCommandOptions,
+  InspectCommandOptions,
   JudgeCommandOptions,
   LogprobsCommandOptions,
   QuickstartCommandOptions,
@@ -22,6 +24,7 @@ const number = (text: string): number => {
   if (text === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
   return value;
 };
+const modelHelp = 'a folder, a .gguf file, or a hub id: org/name or org/name@revision';
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 function build(): Command {
@@ -48,8 +51,8 @@ function build(): Command {
   program
     .command('eval')
     .description('evaluate a model on a data set: accuracy with interval, format, both orders')
-    .requiredOption('--model <folder>', 'Hugging Face folder')
-    .requiredOption('--data <file>', 'JSONL with prompts, images and solutions')
+    .requiredOption('--model <name>', modelHelp)
+    .requiredOption('--input <file>', 'JSONL with prompts, images and solutions')
     .option('--one-order', 'do not ask with the candidates exchanged')
     .option('--max-new-tokens <n>', 'longest completion', integer, 512)
     .option('--temperature <t>', '0 is greedy', number, 0)
@@ -57,53 +60,86 @@ function build(): Command {
     .option('--verifier <name>', 'strict or lenient', 'strict')
     .option('--json', 'print the result as JSON')
     .action(async (options: EvalCommandOptions, command: Command) => {
-      const { evalCommand } = await import('./model-commands.js');
+      const { evalCommand } = await import('./eval.js');
       await evalCommand({ ...options, json: isJson(command) });
     });
 
   program
     .command('sample')
-    .description('complete the prompts of a data set or one prompt')
-    .requiredOption('--model <folder>', 'Hugging Face folder')
-    .option('--data <file>', 'JSONL with prompts and images')
-    .option('--prompt <text>', 'one prompt; images stand before it')
+    .description('complete the prompts of a file or one prompt')
+    .requiredOption('--model <name>', modelHelp)
+    .option('--input <file>', 'JSONL with prompts, images and videos; prints JSON lines')
+    .option('--prompt <text>', 'one prompt; prints text; pictures and videos stand before it')
     .option('--image <file>', 'picture of the prompt, repeatable', collect, [])
-    .option('--count <n>', 'completions of each prompt', integer, 1)
+    .option('--video <path>', 'video of the prompt, a file or a folder of frames, repeatable', collect, [])
+    .option('--group <n>', 'completions of each prompt', integer, 1)
     .option('--max-new-tokens <n>', 'longest completion', integer, 512)
     .option('--temperature <t>', '0 is greedy', number, 1)
     .option('--top-p <p>', 'draw among the likeliest tokens of this mass', number)
     .option('--top-k <k>', 'draw among the k likeliest tokens', integer)
     .option('--seed <n>', 'key of the sampling', integer, 0)
-    .option('--json', 'print JSON lines with tokens and log-probs')
+    .option('--json', 'a JSON line for --prompt too')
     .action(async (options: SampleCommandOptions, command: Command) => {
-      const { sampleCommand } = await import('./model-commands.js');
+      const { sampleCommand } = await import('./sample.js');
       await sampleCommand({ ...options, json: isJson(command) });
     });
 
   program
     .command('logprobs')
     .description('log-probabilities of given completions')
-    .requiredOption('--model <folder>', 'Hugging Face folder')
-    .requiredOption('--data <file>', 'JSONL with prompts, images and completions')
+    .requiredOption('--model <name>', modelHelp)
+    .requiredOption('--input <file>', 'JSONL with prompts, images and completions')
     .option('--temperature <t>', 'logits are divided by it', number, 1)
     .option('--entropy', 'entropies too, in nats')
-    .option('--json', 'print JSON lines with every token')
-    .action(async (options: LogprobsCommandOptions, command: Command) => {
-      const { logprobsCommand } = await import('./model-commands.js');
-      await logprobsCommand({ ...options, json: isJson(command) });
+    .option('--json', 'errors as JSON too; results are JSON lines anyway')
+    .action(async (options: LogprobsCommandOptions) => {
+      const { logprobsCommand } = await import('./logprobs.js');
+      await logprobsCommand(options);
     });
 
   program
     .command('judge')
-    .description('let a trained judge reason about pictures')
-    .requiredOption('--model <folder>', 'Hugging Face folder')
-    .requiredOption('--prompt <text>', 'the question; pictures stand before it unless it says <image>')
+    .description('let a trained judge reason about pictures or videos')
+    .requiredOption('--model <name>', modelHelp)
+    .requiredOption(
+      '--prompt <text>',
+      'the question; pictures and videos stand before it unless it says <image> or <video>',
+    )
     .option('--image <file>', 'a candidate picture, repeatable', collect, [])
+    .option('--video <path>', 'a candidate video, a file or a folder of frames, repeatable', collect, [])
     .option('--max-new-tokens <n>', 'longest judgement', integer, 512)
     .option('--json', 'print rationale and answer as JSON')
     .action(async (options: JudgeCommandOptions, command: Command) => {
-      const { judgeCommand } = await import('./model-commands.js');
+      const { judgeCommand } = await import('./judge.js');
       await judgeCommand({ ...options, json: isJson(command) });
+    });
+
+  program
+    .command('inspect')
+    .description('say what a checkpoint holds: family, parameters, dtypes, files, memory need')
+    .argument('<model>', modelHelp)
+    .option('--prompt-tokens <n>', 'of the memory need; default 1024', integer)
+    .option('--max-new-tokens <n>', 'of the memory need; default 512', integer)
+    .option('--group <n>', 'of the memory need: completions of the prompt', integer, 8)
+    .option('--json', 'print JSON')
+    .action(async (name: string, options: InspectCommandOptions, command: Command) => {
+      const { inspectCommand } = await import('./inspect.js');
+      await inspectCommand(name, { ...options, json: isJson(command) });
+    });
+
+  program
+    .command('export')
+    .description('write a run or a model as transformers or PEFT load it, with a model card')
+    .requiredOption('--model <name>', `a run folder, or ${modelHelp}`)
+    .requiredOption('--out <folder>', 'new folder')
+    .option('--merge', 'merge a LoRA adapter into its base model')
+    .option('--dtype <type>', 'fp32 or bf16; default: as it is stored')
+    .option('--base <id>', 'hub id of the base model, for the card')
+    .option('--license <id>', 'licence, for the card; default: that of the base model')
+    .option('--json', 'print JSON')
+    .action(async (options: ExportCommandOptions, command: Command) => {
+      const { exportCommand } = await import('./export.js');
+      await exportCommand({ ...options, json: isJson(command) });
     });
 
   program
@@ -167,7 +203,7 @@ export async function main(args: readonly string[]): Promise<void> {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     } else if (error instanceof InterruptedError) {
-      process.stderr.write('gavel: interrupted; what was checkpointed is kept. Add --resume to continue.\n');
+      process.stderr.write(`gavel: ${error.message}\n`);
       process.exitCode = exitCodes.interrupted;
     } else {
       report(error, args.includes('--json'));

@@ -36,12 +36,16 @@ export class ProgressRenderer {
     const lasting = lastingLine(event);
     if (lasting !== undefined) return this.line(lasting);
     const passing = passingLine(event);
-    if (passing === undefined) return;
+    if (passing !== undefined) this.passing(passing);
+  }
+
+  /** Rewrites the one line, or prints a line every few seconds where there is no terminal. */
+  passing(text: string): void {
     const { isTerminal, plainEveryMs, now } = this.#options;
     if (now() - this.#shownMs < (isTerminal ? terminalEveryMs : plainEveryMs)) return;
     this.#shownMs = now();
-    if (!isTerminal) return this.#options.write(`${passing}\n`);
-    this.#options.write(`\r\u001b[2K${passing.slice(0, this.#options.columns() - 1)}`);
+    if (!isTerminal) return this.#options.write(`${text}\n`);
+    this.#options.write(`\r\u001b[2K${text.slice(0, this.#options.columns() - 1)}`);
     this.#openLine = true;
   }
 

@@ -1,8 +1,15 @@
 /** Where the command speaks: results on standard output, progress and notes on standard error. */
+import { once } from 'node:events';
 import { ProgressRenderer } from './progress.js';
 
 export function print(text: string): void {
   process.stdout.write(`${text}\n`);
+}
+
+/** As `print`, but resolves when the reader keeps up: however much is printed, little of it waits in memory. */
+export async function printLine(text: string): Promise<void> {
+  if (process.stdout.write(`${text}\n`)) return;
+  await once(process.stdout, 'drain');
 }
 
 export function printJson(value: unknown): void {

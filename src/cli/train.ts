@@ -1,7 +1,11 @@
 /** `gavel train run.yaml`: builds the stages of a configuration and runs them in its run folder. */
+import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Dataset } from '../data/dataset.js';
 import { JsonlDataset } from '../data/jsonl.js';
+import { parseHubId } from '../engine/hub.js';
+import { isVision } from '../engine/lora.js';
+import type { Model } from '../engine/model.js';
 import { expected } from '../errors.js';
 import { accuracyReward } from '../rewards/accuracy.js';
 import { formatReward } from '../rewards/format.js';
@@ -35,15 +39,35 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   const base = dirname(resolve(path));
   const at = (relative: string): string => resolve(base, relative);
   checkStages(config);
-  const { path: modelPath, trainable, dtype, initializeSeed, ...limits } = config.model;
+  const {
+    path: modelPath,
+    trainable,
+    lora,
+    adapter,
+    freeze,
+    dtype,
+    initializeSeed,
+    optimizer,
+    ...limits
+  } = config.model;
   const { device, threads } = config.engine;
-  await using opened = await openPolicy(at(modelPath), {
+  const progress = progressOnTerminal();
+  const interrupts = new Interrupts((text) => progress.line(text));
+  await using opened = await openPolicy(modelName(modelPath, at), {
+    signal: interrupts.signal,
+    progress,
     dtype,
     limits: Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined)),
     engine: { device, ...(threads === undefined ? {} : { threads }) },
     ...(initializeSeed === undefined ? {} : { initializeSeed }),
+    training: {
+      freeze,
+      optimizer,
+      ...(lora === undefined ? {} : { lora: { ...lora, vision: lora.vision && trainable === 'all' } }),
+      ...(adapter === undefined ? {} : { adapter }),
+    },
   });
-  if (trainable === 'language') freezeVision(opened.model);
+  if (trainable === 'language' && opened.model.adapter === undefined) freezeVision(opened.model);
   await using files = new OpenFiles();
   await using run = await RunFolder.open(at(config.run), config, { resume, keepCheckpoints: config.keepCheckpoints });
   const stages = config.stages.map((stage) => ({
@@ -51,8 +75,6 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     make: (results: StageResults) => stageRecipe(stage, results, files, at),
   }));
   const budget = config.budgetSeconds === undefined ? {} : { budgetSeconds: config.budgetSeconds };
-  const progress = progressOnTerminal();
-  const interrupts = new Interrupts((text) => progress.line(text));
   const resumeLine = `npx gavel train ${shellQuote(path)} --resume${options.set.map((set) => ` --set ${shellQuote(set)}`).join('')}`;
   try {
     const job = train(opened.policy, pipeline(stages, budget), { run, signal: interrupts.signal, stage: '(run)' });
@@ -86,6 +108,10 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   }
 }
 
+/** A path is relative to the configuration; what does not exist there and looks like a hub id is one. */
+const modelName = (path: string, at: (path: string) => string): string =>
+  existsSync(at(path)) || parseHubId(path) === undefined ? at(path) : path;
+
 const withoutMarks = ({ marks: _marks, ...rest }: EvaluationResult): object => rest;
 
 /** Names once, and `hardOf` names a rejection stage before it. */
@@ -103,9 +129,9 @@ function checkStages({ stages }: RunConfig): void {
   }
 }
 
-function freezeVision(model: { tensors(): { name: string }[]; setTrainable(names: readonly string[]): void }): void {
-  const names = model.tensors().map(({ name }) => name);
-  model.setTrainable(names.filter((name) => !/(^|\.)visual\./.test(name)));
+function freezeVision(model: Model): void {
+  const tensors = model.tensors().filter(({ name, trainable }) => trainable && !isVision(name));
+  model.setTrainable(tensors.map(({ name }) => name));
 }
 
 /** Data set files of a run, opened once and closed with it. */

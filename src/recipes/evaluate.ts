@@ -26,7 +26,7 @@ export interface EvaluationSet {
   item(index: number): Promise<EvaluationItem>;
 }
 
-export const evaluateOptionsSchema = z
+const evaluateOptions = z
   .strictObject({
     temperature: z.number().min(0).default(0).describe('0 is greedy.'),
     samples: z
@@ -40,6 +40,15 @@ export const evaluateOptionsSchema = z
     chunkItems: z.number().int().min(1).default(32).describe('Items sampled at once.'),
   })
   .describe('How a judge is evaluated.');
+
+/** Several greedy completions would be one completion counted several times. */
+export const samplesNeedTemperature = <T extends z.ZodType<{ samples: number; temperature: number }>>(schema: T): T =>
+  schema.refine(({ samples, temperature }) => samples === 1 || temperature > 0, {
+    path: ['samples'],
+    error: 'Expected 1 with temperature 0, where every completion of a prompt is the same; or set a temperature.',
+  });
+
+export const evaluateOptionsSchema = samplesNeedTemperature(evaluateOptions);
 
 export type EvaluateOptions = z.input<typeof evaluateOptionsSchema>;
 

@@ -114,11 +114,14 @@ export function grpo(parts: GrpoParts): Recipe<GrpoResult> {
 async function runGrpo(context: RecipeContext, parts: GrpoParts, options: ResolvedOptions): Promise<GrpoResult> {
   const progress = context.progress<Progress>() ?? (await begin(context, parts, options));
   // The weights the stage began with, whether it begins now or is resumed.
-  const reference = options.beta > 0 ? await context.policy.model.freeze(context.stageStartModel()) : undefined;
+  const { model } = context.policy;
+  // An adapter switched off is its own reference; a full fine-tune needs a second model.
+  const owned =
+    options.beta > 0 && model.adapter === undefined ? await model.freeze(context.stageStartModel()) : undefined;
   try {
-    await trainUntilDone(context, parts, options, progress, reference);
+    await trainUntilDone(context, parts, options, progress, options.beta > 0 ? (owned ?? model) : undefined);
   } finally {
-    await reference?.dispose();
+    await owned?.dispose();
   }
   return { steps: progress.step, reward: progress.reward, before: progress.before };
 }
@@ -315,7 +318,7 @@ async function fillReference(
   groups: NativeGroup[],
   options: Parameters<Model['logprobs']>[1],
 ): Promise<void> {
-  const { logprobs } = await reference.logprobs(groups, options);
+  const { logprobs } = await reference.logprobs(groups, { ...options, adapter: 'off' });
   let at = 0;
   for (const [g, group] of groups.entries()) {
     const completions = group.completions.map((completion) => {

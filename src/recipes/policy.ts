@@ -8,6 +8,7 @@ import type { Row } from '../data/rows.js';
 import { DataThreads, type DataThreadsOptions } from '../data/threads.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import type { Model, SampleRequest } from '../engine/model.js';
+import { expected } from '../errors.js';
 import type { SampleStats } from '../engine/sample-run.js';
 import { nameKey } from './seeded.js';
 
@@ -53,10 +54,19 @@ export class Policy implements AsyncDisposable {
   }
 
   /**
-   * A policy of `model` that reads rows with the tokenizer, template and image processor of `folder`. Disposing of it ends
-   * the data threads; the model stays its owner's.
+   * A policy of `model` that reads rows with the tokenizer, template and image processor of `folder`, by default the one
+   * the model was loaded from. Disposing of it ends the data threads; the model stays its owner's.
    */
-  static async open(model: Model, folder: string, options: DataThreadsOptions = {}): Promise<Policy> {
+  static async open(model: Model, folder = model.folder, options: DataThreadsOptions = {}): Promise<Policy> {
+    if (folder === undefined) {
+      throw expected(
+        'invalid_argument',
+        'folder',
+        'a folder with tokenizer.json',
+        folder,
+        'This model has none of its own.',
+      );
+    }
     const [data, tokenizer] = await Promise.all([DataThreads.start(folder, options), Tokenizer.load(folder)]);
     return new Policy(model, data, tokenizer);
   }

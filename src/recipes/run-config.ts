@@ -1,7 +1,9 @@
 /** The schema of `run.yaml`: model, run folder, stages. Every field is described; `gavel schema` prints it as JSON Schema. */
 import { z } from 'zod';
 import { promptLimitsSchema } from '../data/prompt-limits.js';
-import { evaluateOptionsSchema } from './evaluate.js';
+import { loraOptionsSchema } from '../engine/lora.js';
+import { optimizerStateSchema } from '../engine/optimizer-state.js';
+import { evaluateOptionsSchema, samplesNeedTemperature } from './evaluate.js';
 import { grpoOptionsSchema } from './grpo.js';
 import { rejectionOptionsSchema } from './rejection.js';
 import { sftOptionsSchema } from './sft.js';
@@ -14,21 +16,33 @@ export const dataSchema = z
   })
   .describe('A data set file.');
 
-export const validationSchema = dataSchema
-  .extend({
-    bothOrders: z.boolean().default(true).describe('Also ask with the two candidates exchanged.'),
-    ...evaluateOptionsSchema.shape,
-  })
-  .describe('A validation set and how it is sampled.');
+export const validationSchema = samplesNeedTemperature(
+  dataSchema
+    .extend({
+      bothOrders: z.boolean().default(true).describe('Also ask with the two candidates exchanged.'),
+      ...evaluateOptionsSchema.shape,
+    })
+    .describe('A validation set and how it is sampled.'),
+);
 
 export const modelSchema = z
   .strictObject({
-    path: z.string().min(1).describe('Hugging Face folder: config.json, tokenizer.json, model.safetensors.'),
+    path: z
+      .string()
+      .min(1)
+      .describe('Hugging Face folder, relative to the configuration file, or a hub id: org/name, org/name@revision.'),
     dtype: z.enum(['fp32', 'bf16']).default('fp32').describe('Type of weights and activations.'),
     trainable: z
       .enum(['all', 'language'])
       .default('language')
-      .describe('language freezes the vision tower and projector.'),
+      .describe('language freezes the vision tower and projector, or leaves them out of the adapter.'),
+    lora: loraOptionsSchema.optional().describe('Train a new low-rank adapter instead of the weights.'),
+    adapter: z.string().min(1).optional().describe('Train on with a PEFT adapter: a folder or hub id.'),
+    freeze: z
+      .array(z.string().min(1))
+      .default([])
+      .describe("Patterns of tensors that do not train: 'merger', 'layers.0'."),
+    optimizer: optimizerStateSchema.prefault({}),
     initializeSeed: z
       .number()
       .int()

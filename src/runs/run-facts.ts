@@ -1,0 +1,103 @@
+/** What a run folder says about how its weights came to be: configuration, stages and the last evaluation of each. */
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expected } from '../errors.js';
+import { CheckpointStore } from './checkpoints.js';
+import { guarded } from './file-errors.js';
+import { readJsonLines } from './json-lines.js';
+
+export interface StageFacts {
+  stage: string;
+  recipe: string;
+  /** Of the last step; null in stages without steps, reward also in supervised ones. */
+  steps: number | null;
+  loss: number | null;
+  reward: number | null;
+  seconds: number | null;
+}
+
+export interface EvaluationFacts {
+  stage: string;
+  name: string;
+  step: number;
+  count: number;
+  accuracy: number | null;
+  accuracyLow: number | null;
+  accuracyHigh: number | null;
+  formatRate: number | null;
+  orderConsistency: number | null;
+}
+
+export interface RunFacts {
+  path: string;
+  /** config.json of the run. */
+  config: Record<string, unknown>;
+  stages: StageFacts[];
+  /** The last evaluation of each set in each stage. */
+  evaluations: EvaluationFacts[];
+}
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Whether a folder is a run and not a model. */
+export const isRunFolder = (path: string): Promise<boolean> => exists(join(path, 'checkpoints'));
+
+/**
+ * The model folder of a run: its final weights, else those of its last checkpoint, whose checksums are compared. Of a run
+ * that trained an adapter, `adapter` asks for the checkpoint, which holds the adapter alone; the final weights are merged.
+ * Errors: 'io' for a run that has saved nothing, 'corrupt_checkpoint'.
+ */
+export async function modelFolderOfRun(path: string, options: { adapter: boolean }): Promise<string> {
+  const store = new CheckpointStore(join(path, 'checkpoints'));
+  const lastStep = (await store.steps()).at(-1);
+  const isAdapter = lastStep !== undefined && (await exists(join(store.modelFolder(lastStep), 'adapter_config.json')));
+  const final = join(path, 'final');
+  if (!(options.adapter && isAdapter) && (await exists(final))) return final;
+  const last = await store.last();
+  if (last !== undefined) return last.modelFolder;
+  throw expected(
+    'io',
+    'run folder',
+    'a run with final weights or a checkpoint',
+    path,
+    'Let it train until it has saved one.',
+  );
+}
+
+export async function readRunFacts(path: string): Promise<RunFacts> {
+  const configPath = join(path, 'config.json');
+  const config = await guarded(
+    'read',
+    configPath,
+    async () => JSON.parse(await readFile(configPath, 'utf8')) as Record<string, unknown>,
+  );
+  const stages = new Map<string, StageFacts>();
+  const evaluations = new Map<string, EvaluationFacts>();
+  for await (const value of readJsonLines(join(path, 'events.jsonl'))) {
+    const event = value as Record<string, unknown>;
+    const stage = String(event['stage']);
+    const known = stages.get(stage);
+    if (event['type'] === 'stage-start') {
+      const nothing = { steps: null, loss: null, reward: null, seconds: null };
+      stages.set(stage, { ...nothing, ...known, stage, recipe: String(event['recipe']) });
+    } else if (event['type'] === 'step-end' && known !== undefined) {
+      Object.assign(known, { steps: event['step'], loss: event['loss'], reward: event['reward'] });
+    } else if (event['type'] === 'stage-end' && known !== undefined && event['restored'] !== true) {
+      known.seconds = event['seconds'] as number;
+    } else if (event['type'] === 'evaluation-end') {
+      const name = String(event['name']);
+      const result = event['result'] as Omit<EvaluationFacts, 'stage' | 'name' | 'step'>;
+      const { count, accuracy, accuracyLow, accuracyHigh, formatRate, orderConsistency } = result;
+      const step = Number(event['step']);
+      evaluations.set(`${stage}\0${name}`, {
+        ...{ stage, name, step, count, accuracy, accuracyLow, accuracyHigh, formatRate, orderConsistency },
+      });
+    }
+  }
+  const trained = [...stages.values()].filter(({ recipe }) => recipe !== 'pipeline');
+  return { path, config, stages: trained, evaluations: [...evaluations.values()] };
+}
