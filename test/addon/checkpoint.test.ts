@@ -62,6 +62,19 @@ describe('loading', () => {
     await old.dispose();
     await current.dispose();
     expect(canonicalName('language_model.model.norm.weight')).toBe('model.norm.weight');
+    for (const [name, canonical] of [
+      ['model.language_model.norm.weight', 'model.norm.weight'],
+      ['norm.weight', 'model.norm.weight'],
+      ['layers.0.mlp.up_proj.weight', 'model.layers.0.mlp.up_proj.weight'],
+      ['language_model.lm_head.weight', 'lm_head.weight'],
+      ['model.visual.merger.norm.weight', 'visual.merger.norm.weight'],
+      ['model.vision_tower.encoder.layers.0.mlp.fc1.bias', 'vision_tower.encoder.layers.0.mlp.fc1.bias'],
+      ['vision_tower.vision_model.encoder.layers.0.mlp.fc1.bias', 'vision_tower.encoder.layers.0.mlp.fc1.bias'],
+      ['model.multi_modal_projector.linear_1.weight', 'multi_modal_projector.linear_1.weight'],
+      ['model.image_newline', 'image_newline'],
+    ] as const) {
+      expect(canonicalName(name)).toBe(canonical);
+    }
   });
 
   it.each([
@@ -147,7 +160,9 @@ describe('loading', () => {
     const config = { model_type: 'qwen2', hidden_size: 64 };
     for (const change of [
       { hidden_act: 'gelu' },
-      { rope_scaling: { type: 'yarn', factor: 4 } },
+      { model_type: 'gpt2' },
+      { model_type: 'mistral' },
+      { model_type: 'mistral', sliding_window: 4096 },
       { use_sliding_window: true },
       { layer_types: ['full_attention', 'sliding_attention'] },
     ]) {
@@ -161,6 +176,42 @@ describe('loading', () => {
       'fp32',
     );
     expect(numbers).toMatchObject({ hidden_size: 32, 'rope_parameters.rope_theta': 5, use_cache: 1 });
+  });
+
+  it('brings older spellings of a config into the newest', () => {
+    const rope = { factor: 4, original_max_position_embeddings: 32 };
+    const old = modelSpec(
+      { model_type: 'llama', rope_theta: 500, rope_scaling: { type: 'yarn', ...rope }, rope_parameters: { factor: 9 } },
+      'fp32',
+    );
+    const now = modelSpec(
+      { model_type: 'llama', rope_parameters: { rope_type: 'yarn', rope_theta: 500, ...rope } },
+      'fp32',
+    );
+    expect(old.texts!['rope_parameters.rope_type']).toBe('yarn');
+    const { rope_theta: _top, ...numbers } = old.numbers;
+    expect(numbers).toEqual(now.numbers);
+    const nested = modelSpec(
+      {
+        model_type: 'llava_onevision',
+        image_grid_pinpoints: [
+          [28, 28],
+          [28, 56],
+        ],
+        vision_aspect_ratio: 'anyres_max_9',
+        tie_word_embeddings: false,
+        text_config: { model_type: 'qwen2', tie_word_embeddings: true, rope_theta: 7 },
+      },
+      'fp32',
+    );
+    expect(nested.numbers).toMatchObject({
+      image_grid_pinpoints: [28, 28, 28, 56],
+      tie_word_embeddings: 1,
+      'rope_parameters.rope_theta': 7,
+    });
+    expect(nested.texts).toMatchObject({ vision_aspect_ratio: 'anyres_max_9', model_type: 'qwen2' });
+    expect(modelSpec({ model_type: 'mistral', sliding_window: null }, 'fp32').family).toBe('llama');
+    expect(modelSpec({ model_type: 'qwen3_vl_text' }, 'fp32').family).toBe('qwen3');
   });
 });
 

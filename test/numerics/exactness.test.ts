@@ -8,40 +8,18 @@ import type {
   NativeModel,
 } from '../../src/binding/contract.js';
 import { job, makeEngine } from './checkpoint.js';
+import {
+  firstWord,
+  imageToken,
+  smallFamilies,
+  videoToken,
+  vocabulary,
+  type Media,
+  type SmallFamily,
+} from './small-families.js';
 
 // The invariant the whole design rests on: the log-prob stored while sampling equals, bit for bit, the one any later forward
 // computes, whatever shares the batch, wherever the prompt ends, however many threads run, images included.
-
-const imageToken = 60;
-const visionStart = 61;
-const visionEnd = 62;
-
-const numbers = {
-  vocab_size: 331,
-  hidden_size: 64,
-  intermediate_size: 112,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  rms_norm_eps: 1e-6,
-  tie_word_embeddings: 1,
-  'rope_parameters.rope_theta': 10000,
-  'rope_parameters.mrope_section': [2, 3, 3],
-  image_token_id: imageToken,
-  'vision_config.depth': 2,
-  'vision_config.hidden_size': 32,
-  'vision_config.intermediate_size': 40,
-  'vision_config.num_heads': 2,
-  'vision_config.patch_size': 2,
-  'vision_config.temporal_patch_size': 2,
-  'vision_config.in_channels': 3,
-  'vision_config.spatial_merge_size': 2,
-  'vision_config.window_size': 8,
-  'vision_config.fullatt_block_indexes': [1],
-  'vision_config.out_hidden_size': 64,
-};
-
-const columns = 3 * 2 * 2 * 2;
 
 /** A seeded generator for bulk data; fast-check draws the structure. */
 function random(seed: number): () => number {
@@ -55,7 +33,7 @@ function random(seed: number): () => number {
 interface GroupShape {
   textBefore: number;
   textAfter: number;
-  images: [number, number][];
+  images: Media[];
   count: number;
   maxNewTokens: number;
   temperature: number;
@@ -66,7 +44,14 @@ interface GroupShape {
 const groupShape: fc.Arbitrary<GroupShape> = fc.record({
   textBefore: fc.integer({ min: 1, max: 90 }),
   textAfter: fc.integer({ min: 0, max: 70 }),
-  images: fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 4 })), { maxLength: 2 }),
+  images: fc.array(
+    fc.record({
+      rows: fc.integer({ min: 1, max: 4 }),
+      cols: fc.integer({ min: 1, max: 4 }),
+      frames: fc.constantFrom(null, null, 1, 3),
+    }),
+    { maxLength: 2 },
+  ),
   count: fc.integer({ min: 1, max: 5 }),
   maxNewTokens: fc.integer({ min: 1, max: 80 }),
   temperature: fc.constantFrom(1, 0.7, 1.3, 0),
@@ -74,17 +59,18 @@ const groupShape: fc.Arbitrary<GroupShape> = fc.record({
   topP: fc.constantFrom(1, 1, 0.9),
 });
 
-function materialize(shape: GroupShape, seed: number): { promptTokens: Int32Array; images: NativeImage[] } {
+function materialize(
+  family: SmallFamily,
+  shape: GroupShape,
+  seed: number,
+): { promptTokens: Int32Array; images: NativeImage[] } {
   const next = random(seed);
-  const word = (): number => 63 + Math.floor(next() * (331 - 63));
+  const word = (): number => firstWord + Math.floor(next() * (vocabulary - firstWord));
   const tokens: number[] = Array.from({ length: shape.textBefore }, word);
-  const images = shape.images.map(([rows, cols]): NativeImage => {
-    tokens.push(visionStart, ...Array<number>(rows * cols).fill(imageToken), visionEnd, word());
-    const patches = rows * cols * 4;
-    return {
-      pixels: Float32Array.from({ length: patches * columns }, () => next() * 2 - 1),
-      grid: [1, rows * 2, cols * 2],
-    };
+  const images = (family.media === null ? [] : shape.images).map((media): NativeImage => {
+    const made = family.media!(media, next);
+    tokens.push(...made.tokens, word());
+    return made.image;
   });
   tokens.push(...Array.from({ length: shape.textAfter }, word));
   return { promptTokens: Int32Array.from(tokens), images };
@@ -104,16 +90,25 @@ function differing(got: Float32Array, want: Float32Array): number {
 const concatenate = (parts: Float32Array[]): Float32Array =>
   Float32Array.from(parts.flatMap((part) => Array.from(part)));
 
-async function makeModel(engine: NativeEngine, dtype: 'fp32' | 'bf16', seed: number): Promise<NativeModel> {
-  const model = await engine.createModel({ family: 'qwen2_5_vl', numbers, dtype });
+async function makeModel(
+  engine: NativeEngine,
+  family: SmallFamily,
+  dtype: 'fp32' | 'bf16',
+  seed: number,
+): Promise<NativeModel> {
+  const model = await engine.createModel({ ...family.spec, dtype });
   await model.initialize(seed, 0.15);
   return model;
 }
 
-describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are equal bit for bit in %s', (dtype) => {
+const cases = smallFamilies.flatMap((family) =>
+  (['fp32', 'bf16'] as const).map((dtype) => ({ family, name: family.name, dtype })),
+);
+
+describe.each(cases)('sampled and recomputed log-probs are equal bit for bit: $name in $dtype', ({ family, dtype }) => {
   const engines = [makeEngine(1), makeEngine(2)];
   const seed = 7;
-  const models = Promise.all(engines.map((engine) => makeModel(engine, dtype, seed)));
+  const models = Promise.all(engines.map((engine) => makeModel(engine, family, dtype, seed)));
   afterAll(() => Promise.all(engines.map((engine) => engine.dispose())));
 
   async function sample(
@@ -126,7 +121,7 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
     await model.sample(
       shapes.map((shape, id) => ({
         id: id + base,
-        ...materialize(shape, id + base),
+        ...materialize(family, shape, id + base),
         count: shape.count,
         maxNewTokens: shape.maxNewTokens,
         seed: 11,
@@ -135,7 +130,7 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
         topP: shape.topP,
         stopTokens: Int32Array.of(100, 101, 102),
       })),
-      { maxRows, bannedTokens: Int32Array.of(imageToken) },
+      { maxRows, bannedTokens: Int32Array.of(imageToken, videoToken) },
       (finished) => {
         for (const one of finished) completions[one.request]![one.sample] = one;
       },
@@ -157,7 +152,7 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
           const sampled = await sample(one!, shapes, maxRows, base);
           const again = await sample(two!, shapes, 64, base);
           const groups: NativeGroup[] = shapes.map((shape, i) => ({
-            ...materialize(shape, i + base),
+            ...materialize(family, shape, i + base),
             completions: sampled[i]!.map(({ tokens }) => ({ tokens, temperature: shape.temperature || 1 })),
           }));
           const want = concatenate(sampled.flat().map(({ logprobs }) => logprobs));
@@ -216,19 +211,22 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
           await two!.zeroGradients();
         },
       ),
-      { numRuns: 12, seed: 20260101 },
+      { numRuns: family.name === 'qwen2_5_vl' ? 12 : 6, seed: 20260101 },
     );
     expect(compared).toBeGreaterThan(500);
   }, 120_000);
 
   it('and the KL to a fresh copy is exactly 0, the ratio exactly 1', async () => {
     const [, two] = await models;
-    const copy = await makeModel(engines[1]!, dtype, seed + 1);
+    const copy = await makeModel(engines[1]!, family, dtype, seed + 1);
     await copy.copyWeightsFrom(two!);
     const shapes: GroupShape[] = [3, 66, 20].map((textBefore) => ({
       textBefore,
       textAfter: 5,
-      images: [[2, 3]],
+      images: [
+        { rows: 2, cols: 3, frames: null },
+        { rows: 1, cols: 2, frames: 2 },
+      ],
       count: 4,
       maxNewTokens: 24,
       temperature: 0.9,
@@ -237,7 +235,7 @@ describe.each(['fp32', 'bf16'] as const)('sampled and recomputed log-probs are e
     }));
     const sampled = await sample(two!, shapes, 5, 0);
     const plain: NativeGroup[] = shapes.map((shape, i) => ({
-      ...materialize(shape, i),
+      ...materialize(family, shape, i),
       completions: sampled[i]!.map(({ tokens, logprobs }, j) => ({
         tokens,
         temperature: 0.9,

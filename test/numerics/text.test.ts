@@ -1,60 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { NativeEngine, NativeGroup, NativeGrpoObjective, NativeModel } from '../../src/binding/contract.js';
-import { group, job, loadGoldenModel, makeEngine, stepOptions } from './checkpoint.js';
+import type { NativeEngine, NativeGroup, NativeModel } from '../../src/binding/contract.js';
+import { job, loadGoldenModel, makeEngine, stepOptions } from './checkpoint.js';
 import { Golden, maxAbsolute, relativeL2 } from './golden.js';
-
-/** TRL's batch, left- and right-padded, as packed groups of one completion; text and vision goldens share the layout. */
-async function goldenGroups(
-  golden: Golden,
-): Promise<{ groups: NativeGroup[]; picks: { row: number; column: number }[] }> {
-  const promptLength: number = golden.json.prompt_len;
-  const ids = await golden.tensor('input_ids');
-  const attention = await golden.tensor('attention_mask');
-  const advantages = await golden.tensor('advantages');
-  const old = await golden.tensor('old_per_token_logps');
-  const reference = await golden.tensor('ref_per_token_logps');
-  const [rows, columns] = ids.shape as [number, number];
-  const length = columns - promptLength;
-  const groups: NativeGroup[] = [];
-  const picks: { row: number; column: number }[] = [];
-  for (let row = 0; row < rows; row++) {
-    const at = (column: number): number => row * columns + column;
-    const real = Array.from({ length: columns }, (_, column) => column).filter(
-      (column) => attention.data[at(column)] === 1,
-    );
-    const prompt = real.filter((column) => column < promptLength).map((column) => ids.data[at(column)]!);
-    const completion = real.filter((column) => column >= promptLength);
-    for (const column of completion) picks.push({ row, column: column - promptLength });
-    const pick = (from: Float64Array): Float32Array =>
-      Float32Array.from(completion, (column) => from[row * length + column - promptLength]!);
-    groups.push(
-      group(prompt, [
-        {
-          tokens: Int32Array.from(completion, (column) => ids.data[at(column)]!),
-          temperature: golden.json.grpo_config.temperature,
-          advantage: advantages.data[row]!,
-          oldLogprobs: pick(old.data),
-          referenceLogprobs: pick(reference.data),
-        },
-      ]),
-    );
-  }
-  return { groups, picks };
-}
-
-const grpo = (golden: Golden): NativeGrpoObjective => ({
-  kind: 'grpo',
-  weight: 1,
-  lossType: golden.json.grpo_config.loss_type,
-  importanceSampling: 'token',
-  epsilonLow: golden.json.grpo_config.epsilon,
-  epsilonHigh: golden.json.grpo_config.epsilon_high,
-  delta: 0,
-  beta: golden.json.grpo_config.beta,
-  klBiasCorrection: true,
-  klClamp: 0,
-  maxCompletionLength: golden.json.grpo_config.max_completion_length,
-});
+import { goldenGroups, grpo } from './trl-golden.js';
 
 describe('golden text: micro-text against transformers and TRL in float64', () => {
   let engine: NativeEngine;
@@ -76,7 +24,7 @@ describe('golden text: micro-text against transformers and TRL in float64', () =
     for (const [row, one] of batch.groups.entries()) {
       const completion = one.completions[0]!;
       const plain = { ...one, completions: [{ tokens: completion.tokens }] };
-      const got = await model.logits(plain, job());
+      const got = await model.logits(plain, 'on', job());
       const first = (row * columns + golden.json.prompt_len - 1) * vocabulary;
       const expected = want.data.subarray(first, first + completion.tokens.length * vocabulary);
       expect(maxAbsolute(got, expected)).toBeLessThan(2e-5);
@@ -221,7 +169,7 @@ describe('golden vl: micro-vl, images and vision tower included', () => {
     const [, columns, vocabulary] = want.shape as [number, number, number];
     for (const [row, one] of groups.entries()) {
       const completion = one.completions[0]!;
-      const got = await model.logits({ ...one, completions: [{ tokens: completion.tokens }] }, job());
+      const got = await model.logits({ ...one, completions: [{ tokens: completion.tokens }] }, 'on', job());
       const first = (row * columns + golden.json.prompt_len - 1) * vocabulary;
       expect(maxAbsolute(got, want.data.subarray(first, first + completion.tokens.length * vocabulary))).toBeLessThan(
         3e-5,

@@ -4,10 +4,13 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decodeImage } from '../../src/data/decode-image.js';
-import { ImageProcessor } from '../../src/data/image-processor.js';
-import { pillowResizeBicubic } from '../../src/data/pillow-resize.js';
+import { loadVision } from '../../src/data/load-vision.js';
+import { pillowResize } from '../../src/data/pillow-resize.js';
+import { QwenVision } from '../../src/data/qwen-vision.js';
 import { readSafetensorsHeader, readTensor } from '../../src/data/safetensors.js';
 import { roundHalfEven, smartResize } from '../../src/data/smart-resize.js';
+import { familyOf } from '../../src/data/vision-config.js';
+import { processImage, type VisionOptions } from '../../src/data/vision-processor.js';
 
 interface PillowGolden {
   picture_sha256: string;
@@ -25,7 +28,9 @@ const images = await readGolden<{
   smart_resize: { rows: [number, number, number, number][] };
 }>('images.json');
 const { tensors } = await readSafetensorsHeader(join(goldens, 'images.safetensors'));
-const processor = (await ImageProcessor.load(join(goldens, 'micro-vl')))!;
+const processor = (await loadVision(join(goldens, 'micro-vl')))!;
+const qwen = (image: Record<string, unknown>, options: VisionOptions = {}): QwenVision =>
+  new QwenVision({ family: 'qwen2_vl', image, video: {} }, options);
 
 const sha256 = (bytes: ArrayBufferView): string =>
   createHash('sha256')
@@ -58,20 +63,14 @@ describe('pillow resize', () => {
     expect(sha256(picture(13, 17))).toBe(pillow.picture_sha256));
 
   it.each(pillow.resize)('equals Pillow from $from to $to', ({ from, to, sha256: wanted }) => {
-    expect(sha256(pillowResizeBicubic(picture(...from), ...from, ...to))).toBe(wanted);
+    expect(sha256(pillowResize(picture(...from), ...from, ...to))).toBe(wanted);
   });
 
   it('keeps a flat picture flat, at any size', () => {
     const side = fc.integer({ min: 1, max: 40 });
     fc.assert(
       fc.property(side, side, side, side, fc.nat(255), (height, width, outHeight, outWidth, value) => {
-        const out = pillowResizeBicubic(
-          new Uint8Array(height * width * 3).fill(value),
-          height,
-          width,
-          outHeight,
-          outWidth,
-        );
+        const out = pillowResize(new Uint8Array(height * width * 3).fill(value), height, width, outHeight, outWidth);
         expect(out).toEqual(new Uint8Array(outHeight * outWidth * 3).fill(value));
       }),
     );
@@ -114,8 +113,8 @@ describe('image processor', () => {
   it.each(pillow.processor)(
     'equals the Pillow back end bit for bit at $size',
     ({ size, grid, shape, sha256: wanted }) => {
-      const wide = new ImageProcessor({}, { minPixels: 56 * 56, maxPixels: 28 * 28 * 1280 });
-      const out = wide.process({ rgb: picture(...size), height: size[0], width: size[1] });
+      const wide = qwen({}, { minPixels: 56 * 56, maxPixels: 28 * 28 * 1280 });
+      const out = processImage(wide, { rgb: picture(...size), height: size[0], width: size[1] });
       expect(out.grid).toEqual(grid);
       expect([out.grid[1] * out.grid[2], out.pixels.length / (out.grid[1] * out.grid[2])]).toEqual(shape);
       expect(sha256(out.pixels)).toBe(wanted);
@@ -123,7 +122,7 @@ describe('image processor', () => {
   );
 
   it('equals the stored values of the Pillow back end', async () => {
-    const out = processor.process(await goldenPicture('shrink'));
+    const out = processImage(processor, await goldenPicture('shrink'));
     const wanted = (await readTensor(tensors.get('shrink.pixel_values_pil')!)) as Float32Array;
     expect(sha256(out.pixels)).toBe(sha256(wanted));
   });
@@ -131,7 +130,7 @@ describe('image processor', () => {
   it.each(['exact', 'shrink', 'grow', 'gray'])(
     'lies within a gray level of the torchvision back end (%s)',
     async (name) => {
-      const out = processor.process(await goldenPicture(name));
+      const out = processImage(processor, await goldenPicture(name));
       const wanted = (await readTensor(tensors.get(`${name}.pixel_values`)!)) as Float32Array;
       expect(out.grid).toEqual(images.images[name]!.grid_thw);
       expect(out.pixels).toHaveLength(wanted.length);
@@ -141,20 +140,18 @@ describe('image processor', () => {
   );
 
   it('reads limits of either generation of configuration, and lets options override them', () => {
-    expect(new ImageProcessor({ min_pixels: 784, max_pixels: 7840 })).toMatchObject({
-      minPixels: 784,
-      maxPixels: 7840,
-    });
-    expect(new ImageProcessor({ size: { shortest_edge: 784, longest_edge: 7840 } })).toMatchObject({
-      minPixels: 784,
-      maxPixels: 7840,
-    });
-    expect(new ImageProcessor({ max_pixels: 7840 }, { maxPixels: 3920 }).maxPixels).toBe(3920);
-    expect(() => new ImageProcessor({}, { minPixels: 10, maxPixels: 5 })).toThrow(
+    const limits = (image: Record<string, unknown>, options: VisionOptions = {}): number[] => {
+      const { minPixels, maxPixels } = qwen(image, options).image;
+      return [minPixels, maxPixels];
+    };
+    expect(limits({ min_pixels: 784, max_pixels: 7840 })).toEqual([784, 7840]);
+    expect(limits({ size: { shortest_edge: 784, longest_edge: 7840 } })).toEqual([784, 7840]);
+    expect(limits({ max_pixels: 7840 }, { maxPixels: 3920 })).toEqual([3136, 3920]);
+    expect(() => qwen({}, { minPixels: 10, maxPixels: 5 })).toThrow(
       expect.objectContaining({ code: 'invalid_argument' }),
     );
-    expect(() => new ImageProcessor({ resample: 2 })).toThrow(expect.objectContaining({ code: 'unsupported' }));
-    expect(() => new ImageProcessor({ image_processor_type: 'SiglipImageProcessor' })).toThrow(
+    expect(() => qwen({ resample: 0 })).toThrow(expect.objectContaining({ code: 'unsupported' }));
+    expect(() => familyOf({ image_processor_type: 'SiglipImageProcessor' })).toThrow(
       expect.objectContaining({ code: 'unsupported' }),
     );
   });

@@ -90,6 +90,76 @@ describe('jsonl', () => {
     expect(second).toMatchObject({ prompt: '<image> then <image>', solution: 'Image 2 is better', meta: { extra: 1 } });
   });
 
+  it('reads chats, their pictures and videos beside the messages or inside, the last answer as the completion', async () => {
+    const user = (content: unknown) => ({ role: 'user', content });
+    const parts = [
+      { type: 'image', image: 'a.png' },
+      { type: 'video', video: { frames: ['b.png', 'c.png'], fps: 2 } },
+      { type: 'image_url', image_url: { url: 'd.png' } },
+      { type: 'text', text: 'What is <image>?' },
+    ];
+    const rows = await rowsOf(
+      await write(
+        lines(
+          {
+            id: 'beside',
+            messages: [user('<image> is it <video>?')],
+            images: ['x.png'],
+            videos: ['v.mp4'],
+            completion: 'yes',
+          },
+          {
+            id: 7,
+            messages: [{ role: 'system', content: 'S' }, user(parts), { role: 'assistant', content: 'An answer.' }],
+          },
+          { id: 'open', messages: [user('a'), { role: 'assistant', content: 'b' }, user('c')] },
+        ),
+      ),
+    );
+    const at = (name: string) => join(folder, name);
+    expect(rows[0]).toEqual({
+      id: 'beside',
+      prompt: [user('<image> is it <video>?')],
+      images: [{ path: at('x.png') }],
+      videos: [{ path: at('v.mp4') }],
+      completion: 'yes',
+    });
+    expect(rows[1]).toEqual({
+      id: '7',
+      prompt: [
+        { role: 'system', content: 'S' },
+        user([{ type: 'image' }, { type: 'video' }, { type: 'image' }, { type: 'text', text: 'What is <image>?' }]),
+      ],
+      images: [{ path: at('a.png') }, { path: at('d.png') }],
+      videos: [{ frames: [{ path: at('b.png') }, { path: at('c.png') }], fps: 2 }],
+      completion: 'An answer.',
+    });
+    expect(rows[2]!.completion).toBeUndefined();
+    expect(rows[2]!.prompt).toHaveLength(3);
+  });
+
+  it('reads videos of every form, and LLaVA rows that mark theirs as images', async () => {
+    const rows = await rowsOf(
+      await write(
+        lines(
+          { prompt: '<video><video>', videos: [{ path: 'v.mp4' }, { folder: 'frames', fps: 1 }] },
+          {
+            video: 'v.mp4',
+            conversations: [
+              { from: 'human', value: '<image>\nWhat?' },
+              { from: 'gpt', value: 'This.' },
+            ],
+          },
+          { videos: ['a.mp4', 'b.mp4'], problem: 'Which?', solution: '<answer>A</answer>' },
+        ),
+      ),
+    );
+    const at = (name: string) => join(folder, name);
+    expect(rows[0]!.videos).toEqual([{ path: at('v.mp4') }, { folder: at('frames'), fps: 1 }]);
+    expect(rows[1]).toMatchObject({ prompt: '<video>\nWhat?', completion: 'This.', videos: [{ path: at('v.mp4') }] });
+    expect(rows[2]).toMatchObject({ prompt: '<video><video>Which?', solution: 'A', images: [] });
+  });
+
   it.each([
     ['{"prompt":"a"}\n{"prompt":\n', 2, 'JSON'],
     ['{"prompt":"a","imagse":[]}', 1, 'imagse'],
@@ -100,7 +170,17 @@ describe('jsonl', () => {
     ['{"prompt":"<image>","images":["https://example.org/x.png"]}', 1, 'not a local file'],
     ['{"prompt":"<image>","images":["data:text/html;base64,AAAA"]}', 1, 'data: URI'],
     ['{"problem":"x","images":[]}', 1, 'solution'],
-    ['{"problem":"x","solution":"y","video":"v.mp4"}', 1, 'videos'],
+    ['{"problem":"<image>","solution":"y","video":"v.mp4"}', 1, '1 "<image>" marks in the prompt but 0 images'],
+    ['{"prompt":"a","videos":["v.mp4"]}', 1, '0 "<video>" marks in the prompt but 1 videos'],
+    ['{"prompt":"<video>","videos":["../v.mp4"]}', 1, 'outside'],
+    ['{"prompt":"<video>","videos":[{"folder":"/tmp"}]}', 1, 'outside'],
+    ['{"prompt":"<video>","videos":[{"frames":["a.png","../b.png"]}]}', 1, 'outside'],
+    ['{"prompt":"<video>","videos":["https://example.org/x.mp4"]}', 1, 'not a local file'],
+    ['{"prompt":"<video>","videos":[{"frames":[]}]}', 1, 'videos'],
+    ['{"messages":[{"role":"user","content":"<image>"}]}', 1, '1 "<image>" marks in the prompt but 0 images'],
+    ['{"messages":[{"role":"assistant","content":"x"}]}', 1, 'no turn before the answer'],
+    ['{"messages":[{"role":"user","content":[{"type":"audio"}]}]}', 1, 'messages[0].content'],
+    ['{"messages":[{"role":"user","content":[{"type":"image","image":"a.png"}]}],"images":["b.png"]}', 1, 'both'],
     ['{"conversations":[{"from":"bot","value":""}]}', 1, 'conversations[0].from'],
     ['{"id":"a","prompt":"x"}\n{"id":"a","prompt":"y"}', 2, 'already stands in line 1'],
     ['[{"prompt":"a"},{"prompt":"b"}', 1, 'does not end'],

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -157,5 +157,47 @@ describe('processor', () => {
 
   it('refuses a folder that is no checkpoint', async () => {
     await expect(Processor.load(empty)).rejects.toMatchObject({ code: 'io' });
+  });
+
+  it('refuses a token that the template writes and the tokenizer lacks, naming the row', async () => {
+    const folder = join(empty, 'foreign-template');
+    const keep = (path: string): boolean => !path.endsWith('.safetensors');
+    await cp(join(goldens, 'micro-vl'), folder, { recursive: true, filter: keep });
+    const template = '<|im_start|>{% for m in messages %}<|{{ m.role }}_turn|>{{ m.content }}{% endfor %}';
+    await writeFile(join(folder, 'chat_template.jinja'), template);
+    const foreign = await Processor.load(folder);
+    await expect(foreign.encode({ id: 'row-4', prompt: 'Hi', images: [] })).rejects.toMatchObject({
+      code: 'tokenizer_mismatch',
+      fields: { id: 'row-4', token: '<|user_turn|>' },
+    });
+    // What a message says is text, and a template that knows no such tokens writes plain text.
+    const own = { id: 'x', prompt: 'say <|user_turn|>', images: [] };
+    expect((await processor.encode(own)).promptTokens.length).toBeGreaterThan(8);
+    await writeFile(join(folder, 'chat_template.jinja'), template.replace('<|im_start|>', ''));
+    expect(
+      (await (await Processor.load(folder)).encode({ id: 'y', prompt: 'Hi', images: [] })).promptTokens,
+    ).toBeTruthy();
+  });
+
+  it('refuses a model and a tokenizer that disagree on a placeholder', async () => {
+    const folder = join(empty, 'other-placeholder');
+    const keep = (path: string): boolean => !path.endsWith('.safetensors');
+    await cp(join(goldens, 'micro-vl'), folder, { recursive: true, filter: keep });
+    const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
+    await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, image_token_id: 17 }));
+    await expect(Processor.load(folder)).rejects.toMatchObject({ code: 'tokenizer_mismatch' });
+  });
+
+  it('counts videos as it counts images', async () => {
+    const film = { frames: [flat(56, 56), flat(56, 56)] };
+    await expect(processor.encode({ id: 'v', prompt: 'none', images: [], videos: [film] })).rejects.toMatchObject({
+      code: 'image_count_mismatch',
+      fields: { id: 'v', marks: 0, videos: 1 },
+    });
+    // The golden's template knows no videos.
+    await expect(processor.encode({ id: 'w', prompt: '<video>', images: [], videos: [film] })).rejects.toMatchObject({
+      code: 'image_count_mismatch',
+      fields: { id: 'w', placeholders: 0, videos: 1 },
+    });
   });
 });

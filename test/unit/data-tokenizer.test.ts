@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ChatTemplate } from '../../src/data/template.js';
+import { GavelError } from '../../src/errors.js';
 import { Tokenizer } from '../../src/data/tokenizer.js';
 import type { ChatMessage } from '../../src/data/rows.js';
 
@@ -154,10 +155,12 @@ describe('chat template', () => {
     },
   );
 
-  it('looks in chat_template.jinja, then chat_template.json, then tokenizer_config.json', async () => {
+  it('looks in chat_template.jinja, chat_template.json, tokenizer_config.json, processor_config.json', async () => {
     const path = await mkdtemp(join(folder, 'template-'));
     const load = async (): Promise<string> => (await ChatTemplate.load(path)).render([{ role: 'user', content: 'x' }]);
     await expect(load()).rejects.toMatchObject({ code: 'unsupported' });
+    await writeFile(join(path, 'processor_config.json'), JSON.stringify({ chat_template: 'fourth' }));
+    expect(await load()).toBe('fourth');
     const named = [
       { name: 'tool_use', template: 'tool' },
       { name: 'default', template: 'third {{ messages[0].content }}' },
@@ -184,4 +187,39 @@ describe('chat template', () => {
       expect.objectContaining({ code: 'bad_data', message: expect.stringContaining('user first') as string }),
     );
   });
+});
+
+describe('a damaged tokenizer.json', () => {
+  it('throws nothing but GavelError, whatever stands in it', async () => {
+    const original = JSON.parse(await readFile(join(goldens, 'micro-text', 'tokenizer.json'), 'utf8')) as unknown;
+    const path = await mkdtemp(join(folder, 'fuzz-'));
+    await writeFile(join(path, 'tokenizer_config.json'), JSON.stringify({ eos_token: '<|im_end|>' }));
+    const places: (string | number)[][] = [];
+    const walk = (value: unknown, place: (string | number)[]): void => {
+      if (place.length > 0) places.push(place);
+      if (typeof value !== 'object' || value === null || place.length > 3) return;
+      for (const key of Object.keys(value).slice(0, 12)) walk((value as Record<string, unknown>)[key], [...place, key]);
+    };
+    walk(original, []);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...places),
+        fc.oneof(fc.jsonValue({ maxDepth: 1 }), fc.constant(undefined)),
+        async (place, value) => {
+          const copy = structuredClone(original) as Record<string, unknown>;
+          let at = copy as Record<string | number, unknown>;
+          for (const key of place.slice(0, -1)) at = at[key] as Record<string | number, unknown>;
+          if (value === undefined) delete at[place.at(-1)!];
+          else at[place.at(-1)!] = value;
+          await writeFile(join(path, 'tokenizer.json'), JSON.stringify(copy));
+          try {
+            (await Tokenizer.load(path)).encode('some text <|im_end|> 7');
+          } catch (error) {
+            expect(error).toBeInstanceOf(GavelError);
+          }
+        },
+      ),
+      { numRuns: 150 },
+    );
+  }, 60_000);
 });

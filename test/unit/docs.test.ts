@@ -10,7 +10,7 @@ import { importRow } from '../../src/data/import-rows.js';
 import { errorCodes } from '../../src/errors.js';
 import * as publicNames from '../../src/index.js';
 import { trainEventTypes } from '../../src/recipes/events.js';
-import { runConfigSchema, schemas, stageSchema } from '../../src/recipes/run-config.js';
+import { runConfigSchema, schemas, modelSchema, stageSchema } from '../../src/recipes/run-config.js';
 import { verifierNames } from '../../src/rewards/verifier.js';
 
 const root = join(import.meta.dirname, '../..');
@@ -139,9 +139,11 @@ describe('docs/training.md', () => {
     const recipes = new Set<string>();
     for (const { text } of snippets) {
       const value = parse(text) as unknown;
-      // A list is a part of `stages`.
-      const stages = Array.isArray(value) ? value.map((stage) => stageSchema.parse(stage)) : parseRun(text).stages;
-      for (const { recipe } of stages) recipes.add(recipe);
+      // A list is a part of `stages`; the model may stand alone.
+      const isModel = Object.keys(value as object).join() === 'model';
+      if (isModel) modelSchema.parse((value as { model: unknown }).model);
+      else if (Array.isArray(value)) for (const stage of value) recipes.add(stageSchema.parse(stage).recipe);
+      else for (const { recipe } of parseRun(text).stages) recipes.add(recipe);
     }
     expect([...recipes].sort()).toEqual(['evaluate', 'grpo', 'rejection', 'sft']);
   });

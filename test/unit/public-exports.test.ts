@@ -19,24 +19,24 @@ const afterImport = mappedAddons();
 
 const values = `
   DataThreads Engine GavelError JsonlDataset Model Policy Processor RunFolder SamplePool SampleRun Tokenizer accuracyReward
-  balanceOrder computeAdvantages createEngine datasetFromRows datasetPart defaultJudge deviceInfo errorCodes evaluate
-  evaluateRewards fileEvaluationSet formatReward generatedDataset grpo hasLooseFormat hasStrictFormat jsonSchemaOf
-  lenientVerifier parseCompletion pipeline rejection sft strictVerifier swapCandidates train trainEventTypes verbSchemas
+  balanceOrder computeAdvantages createEngine datasetFromRows datasetPart defaultJudge deviceInfo errorCodes estimateMemory evaluate
+  evaluateRewards fileEvaluationSet formatReward generatedDataset grpo hasLooseFormat hasStrictFormat importGguf jsonSchemaOf
+  lenientVerifier parseCompletion pipeline rejection resolveCheckpoint sft strictVerifier swapCandidates train trainEventTypes verbSchemas
   verifierByName verifierNames
 `;
 
 const types = `
   AdvantageOptions Advantages BadRow ChatMessage Checkpoint CheckpointManifest CheckpointSaved Completion
   CompletionInput ContentPart CreateModelOptions DataThreadsOptions Dataset DecodeTextOptions DrawOptions
-  DrawnCompletion EncodeOptions EncodedRow EngineOptions ErrorCode ErrorFields EvaluateOptions EvaluationEnd
+  DrawnCompletion EncodeOptions EncodedRow EngineOptions ErrorCode ErrorFields EstimateMemoryOptions EvaluateOptions EvaluationEnd
   EvaluationItem EvaluationResult EvaluationSet Evaluator FileEvaluationOptions GeneratorOptions Group GrpoOptions
   GrpoParts GrpoResult ImageInput ImageSource IncrementalDecoder JsonlOptions Judge LoadModelOptions Logprobs
-  LogprobsOptions MarkedSample Memory ModelDtype NamedReward NoteTaken Objective OptimizerResult OptimizerStepOptions
-  ParsedCompletion PipelineStage ProcessorOptions Recipe RecipeContext RejectionOptions RejectionParts RejectionResult
+  LogprobsOptions MarkedSample Memory MemoryEstimate ModelDtype NamedReward NoteTaken Objective OptimizerResult OptimizerStepOptions
+  ParsedCompletion PipelineStage ProcessorOptions Recipe RecipeContext RejectionOptions RejectionParts RejectionResult ResolveOptions
   RewardFunction RewardInput RewardTable Row RunConfig RunEnd RunOptions RunStage SampleOptions SampleRequest
   SampleStats SamplingProgress SaveOptions SftOptions SftParts SftResult StageEnd StageResults StageStart StepEnd
   StepOptions StepResult SwapOptions TensorInfo TensorKind TrainEvent TrainJob TrainOptions TrainResult Verdict
-  Verifier VerifierName
+  Verifier VerifierName VideoOptions VideoSource
 `;
 
 const codes = `
@@ -51,10 +51,16 @@ const events = `
 
 const verbOptions: Record<string, string> = {
   createEngine: `device threads`,
-  loadModel: `dtype`,
-  createModel: `companions dtype seed std`,
-  sample: `bannedTokens count firstSample maxNewTokens maxRows minP seed stopTokens temperature topK topP`,
-  logprobs: `activationCheckpointing entropy maxTokensPerMicroBatch stepCompletions stepTokens`,
+  loadModel: `
+    adapter dtype freeze hub hub.cacheFolder hub.endpoint hub.offline hub.token lora lora.alpha lora.dropout lora.exclude lora.rank lora.rankStabilized lora.seed lora.targets
+    lora.trainableTokens lora.vision optimizer optimizer.seed optimizer.states optimizer.weights
+  `,
+  createModel: `
+    companions dtype freeze seed std lora lora.alpha lora.dropout lora.exclude lora.rank lora.rankStabilized lora.seed lora.targets
+    lora.trainableTokens lora.vision optimizer optimizer.seed optimizer.states optimizer.weights
+  `,
+  sample: `adapter bannedTokens count firstSample maxNewTokens maxRows minP seed stopTokens temperature topK topP`,
+  logprobs: `activationCheckpointing adapter entropy maxTokensPerMicroBatch stepCompletions stepTokens`,
   forwardBackward: `activationCheckpointing maxTokensPerMicroBatch stepCompletions stepTokens`,
   objectives: `
     [].beta [].delta [].epsilonHigh [].epsilonLow [].importanceSampling [].kind [].klBiasCorrection
@@ -68,7 +74,11 @@ const verbOptions: Record<string, string> = {
 const configKeys: Record<string, string> = {
   run: `
     budgetSeconds engine engine.device engine.threads exportFinal keepCheckpoints model model.dtype
-    model.initializeSeed model.maxPixels model.maxPromptTokens model.minPixels model.path model.trainable
+    model.adapter model.freeze model.lora model.lora.alpha model.lora.dropout model.lora.exclude model.lora.rank model.lora.rankStabilized model.lora.seed model.lora.targets
+    model.lora.trainableTokens model.lora.vision model.optimizer model.optimizer.seed model.optimizer.states model.optimizer.weights
+    model.ffmpeg model.initializeSeed model.maxPixels model.maxPromptTokens model.minPixels model.path model.trainable
+    model.video model.video.fps model.video.maxFrames model.video.maxPixels model.video.minFrames
+    model.video.minPixels model.video.numFrames
     run stages stages[].data stages[].data.bothOrders stages[].data.chunkItems stages[].data.imageFolder
     stages[].data.maxNewTokens stages[].data.onBadRow stages[].data.path stages[].data.samples
     stages[].data.seed stages[].data.temperature stages[].hardOf stages[].name stages[].options
