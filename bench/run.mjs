@@ -4,6 +4,7 @@
 import { parseArgs } from 'node:util';
 import { deviceInfo } from 'gavel-rl';
 import { benchEngine } from './engine/engine.bench.mjs';
+import { benchLoad } from './engine/load.bench.mjs';
 import { quickWorkloads, workloads } from './engine/shapes.mjs';
 import { benchKernels, kernelProgram, measurePeaks } from './kernels/index.mjs';
 import { commit, hardware, load } from './machine.mjs';
@@ -54,6 +55,7 @@ async function main() {
   } else {
     await benchKernels(options);
     await benchEngine(options);
+    await benchLoad(options);
   }
   if (!values.quick) console.log(`written: ${await writeReport()}`);
 }
