@@ -15,12 +15,6 @@ constexpr const char* kEmbedding = "embedding";
 
 Status refuse(std::string message) { return Status::error(Code::invalid_argument, std::move(message)); }
 
-uint64_t hash_name(const std::string& name) {  // FNV-1a
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return hash;
-}
-
 float load_element(const Tensor& tensor, int64_t index) {
   return tensor.dtype == DType::bf16 ? bf16_to_float(tensor.bf16()[index]) : tensor.f32()[index];
 }
@@ -37,8 +31,7 @@ std::string adapter_name(const std::string& source, const char* part) {
 }
 
 // A ~ U(-1/sqrt(K), 1/sqrt(K)): kaiming_uniform with a = sqrt(5), as PEFT and torch.nn.Linear begin.
-void fill_down(Weights& weights, const Parameter& down, uint64_t seed) {
-  Parameter& target = const_cast<Parameter&>(down);
+void fill_down(Weights& weights, Parameter& down, uint64_t seed) {
   const int64_t cols = down.value.cols();
   const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(cols)));
   std::vector<float> row(static_cast<size_t>(cols));
@@ -49,7 +42,7 @@ void fill_down(Weights& weights, const Parameter& down, uint64_t seed) {
         const float uniform = random_uniform({seed, item, static_cast<uint32_t>(r), static_cast<uint32_t>(c)});
         row[static_cast<size_t>(c)] = bound * (2.0f * uniform - 1.0f);
       }
-      weights.write_rows(target, source, TensorKind::value, r, 1, row.data());
+      weights.write_rows(down, source, TensorKind::value, r, 1, row.data());
     }
   }
 }

@@ -5,6 +5,7 @@
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { GavelError } from '../errors.js';
 import { corruptFile, readJson, readOptionalJson } from './checkpoint-files.js';
+import { exactDefinition } from './tokenizer-definition.js';
 
 export interface DecodeTextOptions {
   /** Leaves special tokens out of the text; true by default. */
@@ -71,7 +72,7 @@ export class Tokenizer {
    * 'tokenizer_mismatch' (special tokens that do not encode to themselves, no eos token).
    */
   static async load(folder: string): Promise<Tokenizer> {
-    const definition = await readJson(folder, 'tokenizer.json');
+    const definition = exactDefinition(await readJson(folder, 'tokenizer.json'));
     const config = (await readOptionalJson(folder, 'tokenizer_config.json')) ?? {};
     const model = definition['model'] as Record<string, unknown> | undefined;
     const named = namedTokens(config);

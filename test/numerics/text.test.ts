@@ -58,6 +58,35 @@ describe('golden text: micro-text against transformers and TRL in float64', () =
     await model.zeroGradients();
   });
 
+  it('the GRPO loss and gradients of a low-rank adapter', async () => {
+    const { r: rank, alpha, targets, grpo_loss_64 } = golden.json.lora;
+    const adapted = await loadGoldenModel(engine, 'micro-text');
+    const names = adapted
+      .tensors()
+      .map(({ name }) => name)
+      .filter((name) => (targets as string[]).some((target) => name.endsWith(`.${target}.weight`)));
+    await adapted.attachAdapter({
+      targets: names.map((name) => ({ name, rank, scale: alpha / rank })),
+      dropout: 0,
+      seed: 0,
+      trainableTokens: new Int32Array(0),
+    });
+    const stored = golden.names('lora.');
+    expect(stored).toHaveLength(12);
+    for (const name of stored) {
+      const { data } = await golden.tensor(name);
+      await adapted.writeTensor(name.slice('lora.'.length), 'value', Float32Array.from(data));
+    }
+    const result = await adapted.forwardBackward(batch.groups, [grpo(golden)], stepOptions, job());
+    expect(result.loss).toBeCloseTo(grpo_loss_64, 5);
+    for (const name of stored) {
+      const want = await golden.tensor(name.replace('lora.', 'lora_grad.'));
+      const got = await adapted.readTensor(name.slice('lora.'.length), 'gradient');
+      expect(relativeL2(got, want.data), name).toBeLessThan(1e-5);
+    }
+    await adapted.dispose();
+  });
+
   it('greedy generation', async () => {
     const { tokens, logps, margin_to_second: margins } = golden.json.generate;
     const completions: Int32Array[] = [];

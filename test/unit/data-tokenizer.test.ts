@@ -144,6 +144,41 @@ describe('tokenizer', () => {
   });
 });
 
+describe('the Digits pre-tokenizer', () => {
+  // Ids of Python's tokenizers 0.23 for this definition: both superscripts are numeric, though not ASCII.
+  it.each([
+    [true, [1, 5, 6, 1]],
+    [false, [1, 7, 1]],
+  ])('individual_digits %s splits every numeric character of Unicode', async (individual_digits, ids) => {
+    const path = await mkdtemp(join(folder, 'digits-'));
+    const words = ['<eos>', 'a', 'Â', '²', '³', 'Â²', 'Â³', 'Â²Â³', 'aÂ'];
+    const eos = { lstrip: false, rstrip: false, single_word: false, normalized: false, special: true };
+    const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+    const definition = {
+      version: '1.0',
+      added_tokens: [{ id: 0, content: '<eos>', ...eos }],
+      normalizer: null,
+      pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits }, byteLevel] },
+      post_processor: null,
+      decoder: { ...byteLevel, add_prefix_space: true },
+      model: {
+        type: 'BPE',
+        unk_token: null,
+        vocab: Object.fromEntries(words.map((word, id) => [word, id])),
+        merges: [
+          ['a', 'Â'],
+          ['Â', '²'],
+          ['Â', '³'],
+          ['Â²', 'Â³'],
+        ],
+      },
+    };
+    await writeFile(join(path, 'tokenizer.json'), JSON.stringify(definition));
+    await writeFile(join(path, 'tokenizer_config.json'), JSON.stringify({ eos_token: '<eos>' }));
+    expect((await Tokenizer.load(path)).encode('a²³a')).toEqual(ids);
+  });
+});
+
 describe('chat template', () => {
   it.each(golden.chats)(
     'renders as the reference does ($text)',
