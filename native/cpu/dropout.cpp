@@ -19,8 +19,8 @@ GAVEL_INLINE void for_factors(const Dropout& p, int64_t row, const Put& put) {
     return;
   }
   for (int64_t k = 0; k < columns; k += 4) {
-    const auto bits = random_bits(
-        {p.seed, p.site, p.first_row + static_cast<uint32_t>(row), static_cast<uint32_t>(k / 4)});
+    const auto bits =
+        random_bits({p.seed, p.site, p.first_row + static_cast<uint32_t>(row), static_cast<uint32_t>(k / 4)});
     for (int64_t i = 0; i < std::min<int64_t>(4, columns - k); ++i) {
       const float uniform = static_cast<float>(bits[static_cast<size_t>(i)] >> 8) * 0x1p-24f;
       const float scale = p.column_scale == nullptr ? p.scale : p.column_scale[k + i];

@@ -77,8 +77,7 @@ void embedding_backward(Context& context, const Embedding& p) {
         for (int64_t row = 0; row < rows; ++row) {
           const int64_t to = is_feature(p, row) ? -1 : p.row_of_token[p.tokens[row]];
           if (to < 0) continue;
-          for (int64_t k = begin; k < end; ++k)
-            grad_rows[to * columns + k] += load_value(grad_out + row * columns + k);
+          for (int64_t k = begin; k < end; ++k) grad_rows[to * columns + k] += load_value(grad_out + row * columns + k);
         }
       });
     }

@@ -22,10 +22,10 @@ struct AdapterTarget {
 };
 
 struct AdapterOptions {
-  double dropout = 0;  // of A's input, in forward_backward under nll objectives only
-  uint64_t seed = 0;   // of A's first values and of dropout
+  double dropout = 0;                  // of A's input, in forward_backward under nll objectives only
+  uint64_t seed = 0;                   // of A's first values and of dropout
   std::vector<AdapterTarget> targets;  // none: trainable tokens alone
-  std::vector<int32_t> tokens;       // rows of the embedding, ascending
+  std::vector<int32_t> tokens;         // rows of the embedding, ascending
 };
 
 // What one forward pass reads; the trainer fills `dropout`, `step` and `first_row` while it trains.

@@ -1,5 +1,5 @@
-// The linear layer of a family file: y = x W^T (+ bias) (+ residual) for a matrix of the model, with its low-rank adapter
-// (Hu et al. 2021, unmerged) when it has one and adapters are on.
+// The linear layer of a family file: y = x W^T (+ bias) (+ residual) for a matrix of the model, with its low-rank
+// adapter (Hu et al. 2021, unmerged) when it has one and adapters are on.
 #pragma once
 #include "model/weights.h"
 #include "ops/tape.h"

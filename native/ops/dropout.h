@@ -1,6 +1,6 @@
 // out = x * scale * keep / (1 - probability), keep in {0, 1} from a counter (Srivastava et al. 2014, inverted form).
-// probability 0 is plain scaling; `column_scale`, when given, takes the place of scale column by column. keep[t, k] is a function of (seed, site, first_row + t, k) alone: recomputation and
-// the split into micro-batches change nothing.
+// probability 0 is plain scaling; `column_scale`, when given, takes the place of scale column by column. keep[t, k] is
+// a function of (seed, site, first_row + t, k) alone: recomputation and the split into micro-batches change nothing.
 #pragma once
 #include "core/tensor.h"
 
@@ -11,7 +11,7 @@ struct Dropout {
   Tensor x;    // [T, K]
   float scale = 1.0f;
   const float* column_scale = nullptr;  // [K] or null
-  float probability = 0.0f;  // of a zero, in [0, 1)
+  float probability = 0.0f;             // of a zero, in [0, 1)
   uint64_t seed = 0, site = 0;
   uint32_t first_row = 0;
   // backward

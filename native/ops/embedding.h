@@ -16,9 +16,9 @@ struct Embedding {
   Tensor token_rows;                      // [n, H] trainable rows of the table, or absent; only their gradient is made
   const int32_t* row_of_token = nullptr;  // [V] row of token_rows, or -1
   // backward
-  Tensor grad_out;       // [T, H]
-  Tensor grad_table;     // fp32, order of table, accumulated; or absent
-  Tensor grad_features;  // [N, H], overwritten; or absent
+  Tensor grad_out;         // [T, H]
+  Tensor grad_table;       // fp32, order of table, accumulated; or absent
+  Tensor grad_features;    // [N, H], overwritten; or absent
   Tensor grad_token_rows;  // [n, H] fp32, accumulated; or absent
 
   template <class Binder>
