@@ -24,6 +24,15 @@ export async function exportCommand(options: ExportCommandOptions): Promise<void
   const isRun = await isRunFolder(name);
   const run = isRun ? await readRunFacts(name) : undefined;
   const source = isRun ? await modelFolderOfRun(name, { adapter: !merge }) : name;
+  if (resolve(source) === resolve(out)) {
+    throw expected(
+      'invalid_argument',
+      '--out',
+      'another folder than the model',
+      out,
+      'A model is never exported over itself.',
+    );
+  }
   const progress = progressOnTerminal();
   await fetchModel(source, { progress });
   await using engine = await createEngine();

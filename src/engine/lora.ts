@@ -28,6 +28,10 @@ export const loraOptionsSchema = z
       .describe('Rows of the embedding that train as well, for example of a reward token.'),
     seed: z.number().int().min(0).default(0).describe('Key of the first weights and of dropout.'),
   })
+  .refine(({ rank, trainableTokens }) => rank > 0 || trainableTokens.length > 0, {
+    path: ['rank'],
+    error: 'rank 0 trains `trainableTokens` alone, and none are named: nothing would train',
+  })
   .describe('A low-rank adapter: the base model is frozen, and is its own reference policy with the adapter off.');
 
 export type LoraOptions = z.input<typeof loraOptionsSchema>;

@@ -93,9 +93,12 @@ export async function readPeftAdapter(folder: string): Promise<PeftAdapter | und
       throw corrupt(weights, `it has a tensor "${stored}" that is no part of one`);
     if (match?.[2] !== 'A') continue;
     const layer = stored.slice(prefix.length).replace(/\.lora_A\..*$/, '');
+    const rank = patternValue(parsed.data.rank_pattern, layer, path) ?? parsed.data.r;
+    if (shape[0] !== rank)
+      throw corrupt(weights, `"${stored}" is [${shape.join(', ')}] where its config has rank ${rank}`);
     layers.push({
       weight: `${match[1]!}.weight`,
-      rank: shape[0] ?? 0,
+      rank,
       alpha: patternValue(alpha_pattern, layer, path) ?? lora_alpha,
     });
   }

@@ -60,7 +60,9 @@ export async function readSafetensorsHeader(path: string): Promise<TensorIndex> 
     throw fileError(cause, path, 'a safetensors file');
   }
   try {
-    const { size } = await file.stat();
+    const about = await file.stat();
+    if (!about.isFile()) throw corruptFile(path, 'it is no regular file');
+    const { size } = about;
     if (size < 8) throw corruptFile(path, `${size} bytes, less than the 8 of the header length`);
     const length = Buffer.alloc(8);
     await readFully(file, path, length, 0);

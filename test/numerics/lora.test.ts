@@ -242,6 +242,11 @@ describe('low-rank adapters against PEFT (scripts/goldens/adapters.py)', () => {
     await expect(engine.loadModel(base, { lora: {}, freeze: ['mlp'] })).rejects.toMatchObject({
       code: 'invalid_argument',
     });
+    await expect(engine.loadModel(base, { lora: { rank: 0 } })).rejects.toThrow(/nothing would train/);
+    cpSync(`${goldenFolder}lora-list`, join(folder, 'ranks'), { recursive: true });
+    const ranks = join(folder, 'ranks/adapter_config.json');
+    writeFileSync(ranks, readFileSync(ranks, 'utf8').replace('"r": 4', '"r": 8'));
+    await expect(engine.loadModel(base, { adapter: join(folder, 'ranks') })).rejects.toThrow(/rank 8/);
     await expect(engine.loadModel(base, { adapter: base })).rejects.toThrow(/adapter_config/);
     cpSync(`${goldenFolder}lora-list`, join(folder, 'other'), { recursive: true });
     const path = join(folder, 'other/adapter_config.json');
