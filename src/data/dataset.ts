@@ -67,9 +67,10 @@ export function datasetFromRows(name: string, rows: readonly Row[]): Dataset {
   };
 }
 
-type Hash = ReturnType<typeof createHash>;
+export type Hash = ReturnType<typeof createHash>;
 
-function hashRow(hash: Hash, row: Row): void {
+/** Feeds what a fingerprint covers of a row: id, prompt, targets, and its pictures (bytes, or the path of a file). */
+export function hashRow(hash: Hash, row: Row): void {
   const parts = [row.id, row.prompt, row.completion ?? null, row.solution ?? null, row.images.length];
   hash.update(JSON.stringify(row.videos === undefined ? parts : [...parts, row.videos.length]));
   for (const image of row.images) hashImage(hash, image);

@@ -93,24 +93,41 @@ export interface Batch {
   cursor: Cursor;
 }
 
+/** Indices of one batch and the cursor that resumes after it. */
+export interface IndexBatch {
+  indices: number[];
+  cursor: Cursor;
+}
+
+/** What an order is made for: the size of a source, and what a cursor recognises it by. */
+export type Ordered = Pick<Dataset, 'name' | 'size' | 'fingerprint'>;
+
 /**
  * Iterates a data set in batches; a batch never crosses an epoch. The sequence depends on seed, batch size and data set
  * alone, so resuming from any batch's cursor continues it exactly. A cursor of another data set throws 'bad_data'.
  */
 export async function* batches(dataset: Dataset, options: BatchOptions): AsyncGenerator<Batch, void, undefined> {
+  for (const { indices, cursor } of indexBatches(dataset, options)) {
+    const rows = await Promise.all(indices.map((index) => dataset.row(index)));
+    yield { rows, indices, cursor };
+  }
+}
+
+/** The order of `batches` without its rows, for any source that has a size and a fingerprint. */
+export function* indexBatches(source: Ordered, options: BatchOptions): Generator<IndexBatch, void, undefined> {
   const { batchSize, epochs = Infinity, lastBatch = 'keep', shuffle = true, signal } = options;
-  const { size, fingerprint } = dataset;
+  const { size, fingerprint } = source;
   if (!Number.isSafeInteger(batchSize) || batchSize < 1)
     throw expected('invalid_argument', 'batchSize', 'an integer >= 1', batchSize);
   const start = options.cursor ?? { epoch: 0, position: 0, seed: options.seed ?? 0, fingerprint };
-  checkCursor(start, dataset);
+  checkCursor(start, source);
   const end = lastBatch === 'drop' ? size - (size % batchSize) : size;
   if (end === 0) {
     throw new GavelError(
       'bad_data',
-      `Expected at least ${batchSize} rows (one full batch) in data set "${dataset.name}" but received ${size}. ` +
+      `Expected at least ${batchSize} rows (one full batch) in data set "${source.name}" but received ${size}. ` +
         'Lower `batchSize` or keep the last batch.',
-      { fields: { dataset: dataset.name, size, batchSize } },
+      { fields: { dataset: source.name, size, batchSize } },
     );
   }
   let { position } = start;
@@ -121,13 +138,12 @@ export async function* batches(dataset: Dataset, options: BatchOptions): AsyncGe
       const stop = Math.min(position + batchSize, end);
       const indices: number[] = [];
       for (; position < stop; position++) indices.push(order(position));
-      const rows = await Promise.all(indices.map((index) => dataset.row(index)));
-      yield { rows, indices, cursor: { epoch, position, seed: start.seed, fingerprint } };
+      yield { indices, cursor: { epoch, position, seed: start.seed, fingerprint } };
     }
   }
 }
 
-function checkCursor(cursor: Cursor, dataset: Dataset): void {
+function checkCursor(cursor: Cursor, dataset: Ordered): void {
   if (cursor.fingerprint !== dataset.fingerprint) {
     throw new GavelError(
       'bad_data',
