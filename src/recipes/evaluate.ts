@@ -6,7 +6,7 @@ import { z } from 'zod';
 import type { Row } from '../data/rows.js';
 import { parseOptions } from '../engine/parse-options.js';
 import type { RecipeContext } from './context.js';
-import { wilsonInterval } from './evaluate-statistics.js';
+import { wilsonInterval } from '../evaluation/interval.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, verdictOf, type Judge } from './judge.js';
 import { Pace } from './pace.js';
