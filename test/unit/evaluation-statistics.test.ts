@@ -75,7 +75,7 @@ describe('bootstrap of a mean', () => {
   test('is the value itself when all items agree, null without items, equal for equal seeds', async () => {
     expect(await bootstrapInterval([1, 1, 1])).toEqual({ low: 1, high: 1 });
     expect(await bootstrapInterval([])).toBeNull();
-    const marks = Array.from({ length: 50 }, (_, i) => i % 3 === 0 ? 1 : 0);
+    const marks = Array.from({ length: 50 }, (_, i) => (i % 3 === 0 ? 1 : 0));
     const interval = await bootstrapInterval(marks, { seed: 4 });
     expect(await bootstrapInterval(marks, { seed: 4 })).toEqual(interval);
     expect(await bootstrapInterval(marks, { seed: 5, resamples: 300 })).not.toEqual(interval);
