@@ -7,7 +7,7 @@ import { makePair, type JudgePair, type PairOptions, type Verdict } from './pair
 import type { RowForm, RowRequest } from './row-maker.js';
 import { RowSource } from './row-source.js';
 import type { CellWords } from './scene.js';
-import { markTrace } from './traces.js';
+import { markTrace, parseTrace } from './traces.js';
 
 /** Every data set of one seed. */
 export class QuickstartData implements AsyncDisposable {
@@ -135,7 +135,11 @@ export class QuickstartData implements AsyncDisposable {
   };
 
   #judging(set: EvaluationSet): Evaluator {
-    return { set, inspect: this.inspect };
+    const readTotals = (text: string): readonly [number, number] | null => {
+      const pictures = parseTrace(text, this.#bank.words)?.pictures;
+      return pictures === undefined ? null : [pictures[0].score, pictures[1].score];
+    };
+    return { set, inspect: this.inspect, readTotals };
   }
 
   #request(split: string, index: number, artists: readonly string[], ...forms: RowForm[]): RowRequest {
