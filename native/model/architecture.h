@@ -77,6 +77,7 @@ class Architecture {
   int32_t rope_axes = 1;
   int32_t image_token = -1, video_token = -1;  // -1: none
   int32_t position_limit = 0;                  // 0: none
+  int32_t reward_token = -1;                   // set when a reward head is attached; -1: none
 };
 
 // families.cpp

@@ -410,7 +410,15 @@ Status Sampler::run(const std::vector<SampleRequest>& requests, const SampleSett
   if (settings.max_rows < 1)
     return Status::error(Code::invalid_argument, "Expected `maxRows` of at least 1. It is 256 by default.");
   const AdapterScope scope(model_.weights(), !settings.adapter_off);
-  Run run(model_, context_, requests, settings, stats);
+  // The reward token is read, never written.
+  SampleSettings complete = settings;
+  if (model_.architecture().reward_token >= 0) {
+    std::vector<int32_t>& banned = complete.banned_tokens;
+    banned.push_back(model_.architecture().reward_token);
+    std::sort(banned.begin(), banned.end());
+    banned.erase(std::unique(banned.begin(), banned.end()), banned.end());
+  }
+  Run run(model_, context_, requests, complete, stats);
   GAVEL_RETURN_IF_ERROR(run.prepare());
   while (!run.done()) {
     if (aborted.load(std::memory_order_relaxed)) return Status::error(Code::aborted, "The run was aborted.");
