@@ -344,7 +344,7 @@ describe('the files of a reward head', () => {
     const plain = await engine.loadModel(textFolder);
     await expect(plain.load(folder)).rejects.toThrow(/without a reward head/);
     await expect(model.load(textFolder)).rejects.toMatchObject({
-      code: expect.stringMatching(/invalid_argument|corrupt/),
+      code: 'invalid_argument',
     });
   });
 });
