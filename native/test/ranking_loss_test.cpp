@@ -51,8 +51,8 @@ Outcome run(const RankingLossOptions& options, const Scores& scores, double deno
   Outcome outcome;
   outcome.grad_mu.resize(scores.mu.size());
   outcome.grad_log_sigma.resize(scores.mu.size());
-  outcome.loss = ranking_loss(options, in, scale, outcome.grad_mu.data(), outcome.grad_log_sigma.data(),
-                              &outcome.metrics);
+  outcome.loss =
+      ranking_loss(options, in, scale, outcome.grad_mu.data(), outcome.grad_log_sigma.data(), &outcome.metrics);
   return outcome;
 }
 

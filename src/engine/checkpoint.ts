@@ -225,9 +225,9 @@ async function modelSources(native: NativeModel, config: JsonObject, folder: str
  */
 export async function loadCheckpoint(model: CheckpointModel, folder: string): Promise<void> {
   const { native, config } = model;
+  await checkStoredHead(model.rewardHead, folder);
   const sources =
     model.adapter === undefined ? await modelSources(native, config, folder) : await adapterSources(native, folder);
-  await checkStoredHead(model.rewardHead, folder);
   if (model.rewardHead !== undefined) sources.push(...(await rewardHeadSources(native, folder)));
   const optimizer = await readOptimizer(model, folder);
   await readTensors(model, sources);

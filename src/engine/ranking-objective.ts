@@ -5,17 +5,20 @@
 import { z } from 'zod';
 import type { NativeRankingObjective } from '../binding/contract.js';
 
+const int32s = z.custom<Int32Array>((value) => value instanceof Int32Array);
+const uint8s = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
+const float32s = z.custom<Float32Array>((value) => value instanceof Float32Array);
 const integers = z
-  .union([z.instanceof(Int32Array), z.array(z.number().int())])
+  .union([int32s, z.array(z.number().int())], { error: 'expected whole numbers: an Int32Array or an array' })
   .transform((values) => Int32Array.from(values));
 const flags = z
-  .union([z.instanceof(Uint8Array), z.array(z.union([z.literal(0), z.literal(1)]))])
+  .union([uint8s, z.array(z.number().int().min(0).max(1))], { error: 'expected 0 or 1: a Uint8Array or an array' })
   .transform((values) => Uint8Array.from(values));
 const reals = z
-  .union([z.instanceof(Float32Array), z.array(z.number())])
+  .union([float32s, z.array(z.number())], { error: 'expected numbers: a Float32Array or an array' })
   .transform((values) => Float32Array.from(values));
 const realsWithGaps = z
-  .union([z.instanceof(Float32Array), z.array(z.number().nullable())])
+  .union([float32s, z.array(z.number().nullable())], { error: 'expected numbers or null: a Float32Array or an array' })
   .transform((values) => Float32Array.from(values, (value: number | null) => value ?? NaN));
 
 const pairsSchema = z
