@@ -3,7 +3,6 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { GavelError } from '../errors.js';
 import type {
-  EvalCommandOptions,
   ExportCommandOptions,
   InspectCommandOptions,
   JudgeCommandOptions,
@@ -11,6 +10,7 @@ import type {
   QuickstartCommandOptions,
   SampleCommandOptions,
 } from './command-options.js';
+import { registerEval } from './eval-command.js';
 import { exitCodeHelp, exitCodeOf, exitCodes } from './exit-codes.js';
 import { InterruptedError } from './interrupt.js';
 
@@ -48,21 +48,7 @@ function build(): Command {
       process.exitCode = await trainCommand(path, { ...options, json: isJson(command) });
     });
 
-  program
-    .command('eval')
-    .description('evaluate a model on a data set: accuracy with interval, format, both orders')
-    .requiredOption('--model <name>', modelHelp)
-    .requiredOption('--input <file>', 'JSONL with prompts, images and solutions')
-    .option('--one-order', 'do not ask with the candidates exchanged')
-    .option('--max-new-tokens <n>', 'longest completion', integer, 512)
-    .option('--temperature <t>', '0 is greedy', number, 0)
-    .option('--seed <n>', 'key of the sampling', integer, 0)
-    .option('--verifier <name>', 'strict or lenient', 'strict')
-    .option('--json', 'print the result as JSON')
-    .action(async (options: EvalCommandOptions, command: Command) => {
-      const { evalCommand } = await import('./eval.js');
-      await evalCommand({ ...options, json: isJson(command) });
-    });
+  registerEval(program, { integer, number, collect, modelHelp });
 
   program
     .command('sample')
