@@ -45,6 +45,8 @@ export interface MarkOptions {
   recency?: number;
   /** Seconds after which no further chunk is begun. Default: as long as it takes. */
   budgetSeconds?: number | undefined;
+  /** Go on past every time budget: part of an evaluation is no evaluation. Default: false. */
+  whole?: boolean;
   /** What a checkpoint records when a graceful stop falls between two chunks. Default: the weights' name alone. */
   progress?: () => unknown;
 }
@@ -106,7 +108,7 @@ export async function markSamples(
       secondsLeft: (seconds / stop) * (data.size - stop),
     });
     await context.leaveIfStopped(0, progress);
-    if (stop < data.size && Math.min(budgetSeconds - seconds, context.secondsLeft) <= 0) {
+    if (options.whole !== true && stop < data.size && Math.min(budgetSeconds - seconds, context.secondsLeft) <= 0) {
       context.note(`Sampling stopped after ${stop} of ${data.size} items to keep its time budget.`, { items: stop });
       break;
     }

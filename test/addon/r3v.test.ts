@@ -8,11 +8,14 @@ import { writeJudgeFolder } from '../../src/emoji-judge/vocabulary.js';
 import { createEngine, type Engine, type Model } from '../../src/engine/index.js';
 import { train } from '../../src/recipes/job.js';
 import type { Judge } from '../../src/recipes/judge.js';
+import { markSamples } from '../../src/recipes/mark-samples.js';
+import { pipeline } from '../../src/recipes/pipeline.js';
 import { Policy } from '../../src/recipes/policy.js';
 import { questionSet } from '../../src/recipes/question-set.js';
 import { dpoPairs } from '../../src/recipes/r3v-pairs.js';
 import type { R3vPrompts } from '../../src/recipes/r3v-prompts.js';
 import { r3v, type R3vParts, type R3vResult } from '../../src/recipes/r3v.js';
+import { selectEvaluation, type SelectEvaluationParts } from '../../src/recipes/select-evaluation.js';
 import type { MarkedSample } from '../../src/runs/sample-pool.js';
 import { RunFolder } from '../../src/runs/run-folder.js';
 import { temporaryFolder } from './model-fixture.js';
@@ -287,6 +290,124 @@ describe('baselines and stopping', () => {
     const never: Judge = { ...judge, verifier: () => ({ correct: false, answer: null }) };
     await ran({ judge: never, options: { ...small, iterations: 1, direct: false } }, async ({ iterations }) => {
       expect(iterations[1]).toMatchObject({ training: null, accuracy: null, items: { selfCot: 0 } });
+    });
+  });
+});
+
+describe('selection at test time', () => {
+  const evaluation = (options: SelectEvaluationParts['options'] = {}): SelectEvaluationParts => ({
+    data: data.pool(4),
+    judge,
+    prompts,
+    options: { sizes: [1, 3, 5], maxNewTokens: 6, chunkItems: 3, ...options },
+  });
+
+  it('compares select, majority and pass@1 over the same samples, item by item', async () => {
+    const folder = await temporaryFolder();
+    await withPolicy(async (policy) => {
+      await using run = await RunFolder.open(join(folder, 'run'), {});
+      const value = (await train(policy, selectEvaluation(evaluation()), { run }).result).value!;
+      const pool = await poolOf(run);
+      const ids = [...new Set(pool.map(({ item }) => item).filter((id) => !/ (select@\d|refine)$/.test(id)))];
+      expect(pool).toHaveLength(4 * (5 + 2 + 1));
+      expect(value).toMatchObject({ count: 4, unparsedRate: 0, selectUnparsedRate: 0 });
+      const mean = (marks: number[]): number => marks.reduce((sum, mark) => sum + mark, 0) / marks.length;
+      for (const { size, passAt1, majority, select, passAtN } of value.atSize) {
+        const drawn = ids.map((id) => pool.filter(({ item, sample }) => item === id && sample < size));
+        const right = drawn.map((samples) => mean(samples.map(({ correct }) => Number(correct))));
+        expect(passAt1.value).toBeCloseTo(mean(right));
+        expect(passAtN.value).toBe(mean(right.map((share) => Number(share > 0))));
+        expect(Object.keys(value.marks[`select@${size}`]!).sort()).toEqual([...ids].sort());
+        if (size === 1) expect([majority.value, select!.value]).toEqual([passAt1.value, passAt1.value]);
+        else {
+          const asked = pool.filter(({ item }) => item.endsWith(` select@${size}`));
+          expect(asked.every(({ temperature }) => temperature === 0)).toBe(true);
+          expect(select!.value).toBe(mean(asked.map(({ correct }) => Number(correct))));
+        }
+      }
+      const { before, after, gain } = value.refine!;
+      expect(gain).toBeCloseTo(after.value - before.value);
+      expect(before.value).toBe(mean(Object.values(value.marks['passAt1@1']!)));
+    });
+  });
+
+  it('puts the first N samples into the prompt, in their order, and continues where it was cut', async () => {
+    const folder = await temporaryFolder();
+    const prompted: string[][] = [];
+    const spying: R3vPrompts = {
+      ...prompts,
+      select: (question, candidates) => {
+        prompted.push([...candidates]);
+        return prompts.select(question, candidates);
+      },
+    };
+    let whole: unknown;
+    for (const process of [0, 1, 2]) {
+      await withPolicy(async (policy) => {
+        const path = join(folder, process === 0 ? 'whole' : 'parts');
+        await using run = await RunFolder.open(path, {}, { resume: process === 2 });
+        const before = process === 2 ? run.samples.size : 0;
+        const job = train(policy, selectEvaluation({ ...evaluation(), prompts: spying }), { run });
+        for await (const event of job) {
+          if (process === 1 && event.type === 'sampling-progress' && event.purpose.endsWith('select@3'))
+            void job.stop();
+        }
+        const { stopped, value } = await job.result;
+        expect(stopped).toBe(process === 1);
+        if (process === 0) {
+          whole = value;
+          const pool = await poolOf(run);
+          const texts = (size: number) => pool.filter(({ sample }) => sample < size).map(({ text }) => text);
+          expect(prompted.map(({ length }) => length)).toEqual([3, 3, 3, 3, 5, 5, 5, 5]);
+          expect(prompted[0]).toEqual(texts(5).slice(0, 3));
+        }
+        if (process === 2) {
+          expect(value).toEqual(whole);
+          expect(before).toBeGreaterThanOrEqual(4 * 5);
+        }
+      });
+    }
+  });
+
+  it('leaves out what is not asked, and refuses sizes that are none', async () => {
+    await withPolicy(async (policy) => {
+      const recipe = selectEvaluation(evaluation({ sizes: [2], select: false, refine: false }));
+      const { value } = await train(policy, recipe).result;
+      expect(value).toMatchObject({ atSize: [{ size: 2, select: null }], refine: null, selectUnparsedRate: null });
+    });
+    for (const sizes of [[], [0], [1.5]]) {
+      expect(() => selectEvaluation(evaluation({ sizes }))).toThrow(
+        expect.objectContaining({ code: 'invalid_argument' }),
+      );
+    }
+  });
+});
+
+describe('the marked pool', () => {
+  it('refuses samples of the same weights that were drawn another way', async () => {
+    const folder = await temporaryFolder();
+    await withPolicy(async (policy) => {
+      await using run = await RunFolder.open(join(folder, 'run'), {});
+      const twice = pipeline([
+        {
+          name: 'twice',
+          make: () => ({
+            kind: 'twice',
+            config: {},
+            run: async (context) => {
+              const options = { data: data.pool(2), judge, pool: run.samples, weights: 'w', seed: 1, temperature: 1 };
+              const draw = { ...options, samples: 2, maxNewTokens: 4, chunkItems: 2 };
+              await markSamples(context, draw);
+              const more = await markSamples(context, { ...draw, samples: 5 });
+              await markSamples(context, { ...draw, temperature: 0.5 });
+              return more;
+            },
+          }),
+        },
+      ]);
+      await expect(train(policy, twice, { run }).result).rejects.toMatchObject({ code: 'invalid_config' });
+      const pool = await poolOf(run);
+      expect(pool.map(({ sample }) => sample)).toEqual([0, 1, 0, 1, 2, 3, 4, 2, 3, 4]);
     });
   });
 });
