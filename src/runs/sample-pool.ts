@@ -27,7 +27,9 @@ export interface MarkedSample {
   correct: boolean;
 }
 
-type IndexEntry = Pick<JsonLine, 'offset' | 'length'> & Pick<MarkedSample, 'sample' | 'correct' | 'recency'>;
+/** What memory keeps of a sample: its verdict, how it was drawn, and where its record is. */
+export type PoolEntry = Pick<JsonLine, 'offset' | 'length'> &
+  Pick<MarkedSample, 'sample' | 'correct' | 'recency' | 'seed' | 'temperature'>;
 
 const keyOf = (checkpoint: string, item: string): string => `${checkpoint}\n${item}`;
 
@@ -35,7 +37,7 @@ export class SamplePool {
   /** Absent for a pool in memory, whose records are then in `#records`. */
   readonly #log: JsonLinesLog | undefined;
   readonly #records: MarkedSample[] = [];
-  readonly #index = new Map<string, IndexEntry[]>();
+  readonly #index = new Map<string, PoolEntry[]>();
   #size = 0;
 
   private constructor(log?: JsonLinesLog) {
@@ -76,12 +78,12 @@ export class SamplePool {
   }
 
   /** Verdicts of an item under a checkpoint, in the order of their sample index. */
-  entries(checkpoint: string, item: string): readonly IndexEntry[] {
+  entries(checkpoint: string, item: string): readonly PoolEntry[] {
     return this.#index.get(keyOf(checkpoint, item)) ?? [];
   }
 
   /** The whole record of an entry. */
-  async read(entry: IndexEntry): Promise<MarkedSample> {
+  async read(entry: PoolEntry): Promise<MarkedSample> {
     return this.#log === undefined ? this.#records[entry.offset]! : ((await this.#log.read(entry)) as MarkedSample);
   }
 
@@ -96,7 +98,8 @@ export class SamplePool {
   #remember(record: MarkedSample, place: Pick<JsonLine, 'offset' | 'length'>): void {
     const key = keyOf(record.checkpoint, record.item);
     const entries = this.#index.get(key) ?? [];
-    entries.push({ ...place, sample: record.sample, correct: record.correct, recency: record.recency });
+    const { sample, correct, recency, seed, temperature } = record;
+    entries.push({ ...place, sample, correct, recency, seed, temperature });
     entries.sort((a, b) => a.sample - b.sample);
     this.#index.set(key, entries);
     this.#size++;
