@@ -206,7 +206,7 @@ async function rolloutStep(
     weights: table.weights,
     scaleRewards: options.scaleRewards,
   });
-  keepSamples(context, judge, options, batch, drawn, table, progress.step);
+  keepSamples(context, judge, options, batch, drawn, table, advantages, progress.step);
   const groups = packGroups(options, batch, drawn, advantages);
   const sampleSeconds = (performance.now() - startedMs) / 1000;
   const packed = groups.reduce((sum, group) => sum + tokensOf(group), 0);
@@ -272,14 +272,18 @@ function keepSamples(
   batch: EncodedBatch,
   drawn: readonly DrawnCompletion[],
   table: RewardTable,
+  { advantages }: Advantages,
   step: number,
 ): void {
+  for (const row of batch.rows) context.run?.items.add(row);
   for (const [i, { item, sample, text, tokens, finishReason }] of drawn.entries()) {
     const row = batch.rows[item]!;
     context.run?.samples.add({
       item: row.id,
       checkpoint: `${context.stage}@${step}`,
       sample,
+      stage: context.stage,
+      step,
       seed: options.seed,
       temperature: options.temperature,
       recency: step,
@@ -287,6 +291,7 @@ function keepSamples(
       numTokens: tokens.length,
       finishReason,
       rewards: Object.fromEntries(table.names.map((name, k) => [name, table.values[i]![k] ?? null])),
+      advantage: advantages[i]!,
       ...verdictOf(judge, row, text),
     });
   }

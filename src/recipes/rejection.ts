@@ -175,6 +175,7 @@ async function drawMarked(
   drawn.sort((a, b) => a.item - b.item || a.sample - b.sample);
   const table = await rewardTable(judge, rows, drawn);
   const pace = new Pace();
+  for (const row of rows) context.run?.items.add(row);
   for (const [i, { item, sample, text, tokens, finishReason }] of drawn.entries()) {
     const row = rows[item]!;
     const { correct, answer } = verdictOf(judge, row, text);
@@ -183,6 +184,7 @@ async function drawMarked(
       item: row.id,
       checkpoint: weights,
       sample,
+      stage: context.stage,
       seed,
       temperature,
       recency: 0,
