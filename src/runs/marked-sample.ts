@@ -8,7 +8,7 @@ export const markedSampleSchema = z
     sample: z.number().int().min(0).describe('Index among the samples of the item under this checkpoint.'),
     stage: z.string().optional().describe('Stage of the run that drew it.'),
     step: z.number().int().min(0).optional().describe('Steps the stage had done.'),
-    seed: z.number().describe('Key of the sampling.'),
+    seed: z.number().int().describe('Key of the sampling.'),
     temperature: z.number().describe('Sampling temperature.'),
     recency: z.number().describe('Higher is newer.'),
     text: z.string().describe('The completion.'),

@@ -55,9 +55,18 @@ export function runPlots({ metrics, evaluations }: RunHistory, name: string): Re
       ...namesOf(metrics, kind.metrics).map((metric) => metricSeries(metrics, metric, metric)),
       ...evaluationSeries(evaluations, kind),
     ];
-    return series.length === 0 ? [] : [[kind.file, plotOf(kind, `${kind.title}: ${name}`, series, spans)]];
+    if (series.length === 0) return [];
+    return [[kind.file, plotOf(kind, `${kind.title}: ${name}`, series, spansWith(spans, series))]];
   });
   return Object.fromEntries(plots);
+}
+
+/** The spans from the first with a point to the last: what was not measured yet takes no room. */
+function spansWith(spans: readonly PlotSpan[], series: readonly PlotSeries[]): PlotSpan[] {
+  const xs = series.flatMap(({ points }) => points.map(({ x }) => x));
+  const holds = ({ from, to }: PlotSpan, i: number): boolean =>
+    xs.some((x) => x > from && x <= to) || (i === 0 && xs.includes(from));
+  return spans.slice(spans.findIndex(holds), spans.findLastIndex(holds) + 1);
 }
 
 /** One picture a kind of curve, one line a run; only of what at least one run measured. */
