@@ -61,7 +61,7 @@ export async function runsCompareCommand(
   );
   print('');
   if (paired.length === 0) print('No evaluation of two runs judged the same items, so no difference is paired.');
-  else print(textTable(pairedColumns, paired.map(pairedCells)));
+  else print(textTable(pairedColumns, paired.map(pairedCells), [0, 1]));
   for (const plot of plots) print(plot);
 }
 

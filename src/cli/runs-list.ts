@@ -43,7 +43,7 @@ export async function runsListCommand(folder: string, json: boolean): Promise<vo
     // The configuration stands in the folder; a list of runs is no place for it.
     return printJson([...reports.map(({ config: _, ...report }) => report), ...failures]);
   }
-  if (reports.length > 0) print(textTable(columns, reports.map(cells)));
+  if (reports.length > 0) print(textTable(columns, reports.map(cells), [0, 1, 2]));
   else print(`No run in ${folder}.`);
   for (const { path, problems } of reports)
     for (const problem of problems) process.stderr.write(`${path}: ${problem}\n`);

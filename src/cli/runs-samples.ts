@@ -12,6 +12,13 @@ import { print, printJson, printLine } from './terminal.js';
 
 const limits = { table: 20, page: 200 };
 const textCharacters = 60;
+const answerCharacters = 24;
+
+/** One line of at most so many characters. */
+function short(text: string, most: number): string {
+  const characters = [...text.replace(/\s+/g, ' ').trim()];
+  return characters.length > most ? `${characters.slice(0, most - 1).join('')}\u2026` : characters.join('');
+}
 
 export async function runsSamplesCommand(path: string, options: RunsSamplesOptions): Promise<void> {
   const { correct = false, wrong = false, html, parquet, json } = options;
@@ -79,7 +86,6 @@ async function printTable(pool: SamplePool, entries: readonly SampleEntry[], tot
   const rows: string[][] = [];
   for (const entry of entries) {
     const { item, checkpoint, sample, rewards, advantage, correct, answer, text } = await pool.read(entry);
-    const flat = text.replace(/\s+/g, ' ').trim();
     rows.push([
       item,
       checkpoint,
@@ -89,12 +95,14 @@ async function printTable(pool: SamplePool, entries: readonly SampleEntry[], tot
         .map(([name, value]) => `${name} ${shortNumber(value)}`)
         .join(', ') || '-',
       shortNumber(advantage),
-      answer ?? 'none',
-      flat.length > textCharacters ? `${flat.slice(0, textCharacters - 1)}\u2026` : flat,
+      answer === null ? 'none' : short(answer, answerCharacters),
+      short(text, textCharacters),
     ]);
   }
   const right = entries.filter(({ correct }) => correct).length;
-  print(textTable(['item', 'weights', '#', 'verdict', 'rewards', 'advantage', 'answer', 'text'], rows));
+  print(
+    textTable(['item', 'weights', '#', 'verdict', 'rewards', 'advantage', 'answer', 'text'], rows, [0, 1, 3, 4, 6, 7]),
+  );
   print(
     `${entries.length} of ${total} samples, ${right} right.${entries.length < total ? ' --limit shows more.' : ''}`,
   );

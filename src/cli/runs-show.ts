@@ -35,9 +35,13 @@ function showLines(report: RunReport): string[] {
     lines.push(`  started  ${startedAt}, last event ${lasted} later`);
   }
   for (const problem of problems) lines.push(`  problem  ${problem}`);
-  lines.push('', 'Stages', indent(textTable(stageColumns, report.stages.map(stageCells))));
+  lines.push('', 'Stages', indent(textTable(stageColumns, report.stages.map(stageCells), [0, 1])));
   if (report.evaluations.length > 0) {
-    lines.push('', 'Evaluations', indent(textTable(evaluationColumns, report.evaluations.map(evaluationCells))));
+    lines.push(
+      '',
+      'Evaluations',
+      indent(textTable(evaluationColumns, report.evaluations.map(evaluationCells), [0, 1])),
+    );
   }
   if (lastMetrics !== null) {
     const width = Math.max(...Object.keys(lastMetrics).map((key) => key.length));

@@ -135,9 +135,13 @@ export function linePlot(options: PlotOptions): string {
       `<text x="${margin.left - 8}" y="${at(toY(tick) + 4)}" text-anchor="end" fill="#444">${tick}</text>`,
     );
   }
+  // Between whole numbers, such as steps, there is nothing to mark.
+  const isTick = xs.every((x) => Number.isInteger(x)) && xHigh > xLow ? Number.isInteger : Number.isFinite;
   const xTicks =
     named === undefined
-      ? roundTicks(xLow, xHigh, 8).map((x) => ({ x, label: String(x) }))
+      ? roundTicks(xLow, xHigh, 8)
+          .filter(isTick)
+          .map((x) => ({ x, label: String(x) }))
       : named.map((label, x) => ({ x, label }));
   for (const { x, label } of xTicks) {
     parts.push(
@@ -149,7 +153,10 @@ export function linePlot(options: PlotOptions): string {
     `<text x="${(margin.left + width - margin.right) / 2}" y="${height - 12}" text-anchor="middle" fill="#444">${escapeText(options.xLabel)}</text>`,
     `<text transform="translate(16 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle" fill="#444">${escapeText(options.yLabel)}</text>`,
   );
-  for (const [index, line] of series.entries()) parts.push(...drawSeries(line, index, legend[index]!, toX, toY));
+  // The first line is the one that matters: it lies on top.
+  for (const [index, line] of [...series.entries()].reverse()) {
+    parts.push(...drawSeries(line, index, legend[index]!, toX, toY));
+  }
   return `${parts.join('\n')}\n</svg>\n`;
 }
 

@@ -5,6 +5,7 @@ import { writeFileAtomically } from './atomic-file.js';
 import { guarded } from './file-errors.js';
 import { linePlot, type PlotPoint, type PlotSeries, type PlotSpan } from './line-plot.js';
 import type { MetricPoint, RunHistory } from './run-history.js';
+import type { PngImage } from './tensorboard-events.js';
 
 interface CurveKind {
   /** Name of the file. */
@@ -18,6 +19,9 @@ interface CurveKind {
   yRange?: readonly [number, number];
 }
 
+/** Of shares, with room for a line at either end. */
+const shareRange = [-0.03, 1.03] as const;
+
 const curveKinds: readonly CurveKind[] = [
   { file: 'reward', title: 'Mean reward', yLabel: 'reward', metrics: ['reward', /^rewards\/.+\/mean$/] },
   {
@@ -26,7 +30,7 @@ const curveKinds: readonly CurveKind[] = [
     yLabel: 'accuracy',
     metrics: ['rewards/accuracy/mean'],
     evaluation: 'accuracy',
-    yRange: [0, 1],
+    yRange: shareRange,
   },
   {
     file: 'length',
@@ -41,7 +45,7 @@ const curveKinds: readonly CurveKind[] = [
     title: 'Share of groups with equal rewards',
     yLabel: 'share',
     metrics: ['frac_reward_zero_std'],
-    yRange: [0, 1],
+    yRange: shareRange,
   },
   { file: 'loss', title: 'Loss', yLabel: 'loss', metrics: ['loss'] },
   { file: 'grad-norm', title: 'Norm of the gradient', yLabel: 'norm', metrics: ['grad_norm'] },
@@ -101,16 +105,18 @@ export async function writePlots(folder: string, plots: Readonly<Record<string, 
   for (const [name, svg] of Object.entries(plots)) {
     const path = join(folder, name);
     await writeFileAtomically(`${path}.svg`, svg);
-    await writeFileAtomically(`${path}.png`, await rasterize(svg));
+    await writeFileAtomically(`${path}.png`, (await rasterize(svg)).png);
     paths.push(`${path}.svg`, `${path}.png`);
   }
   return paths;
 }
 
-/** An SVG as a PNG of twice its size. */
-export async function rasterize(svg: string): Promise<Buffer> {
+/** An SVG as a PNG of twice its size, as event files hold it. */
+export async function rasterize(svg: string): Promise<PngImage> {
   const { default: sharp } = await import('sharp');
-  return sharp(Buffer.from(svg), { density: 144 }).png().toBuffer();
+  const image = sharp(Buffer.from(svg), { density: 144 }).png();
+  const { data: png, info } = await image.toBuffer({ resolveWithObject: true });
+  return { png, width: info.width, height: info.height };
 }
 
 function plotOf(kind: CurveKind, title: string, series: readonly PlotSeries[], spans: readonly PlotSpan[]): string {

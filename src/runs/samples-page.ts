@@ -37,7 +37,7 @@ h2 { grid-column: 1 / -1; margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 h2 span { font-weight: 400; color: var(--quiet); }
 .pictures { display: flex; flex-wrap: wrap; gap: .6rem; }
 figure { margin: 0; }
-figure img { max-width: 9.5rem; max-height: 9.5rem; border: 1px solid var(--line); border-radius: 4px; display: block; }
+figure img { min-width: 7rem; max-width: 9.5rem; max-height: 12rem; image-rendering: auto; border: 1px solid var(--line); border-radius: 4px; display: block; }
 figcaption { font-size: .8rem; color: var(--quiet); text-align: center; }
 .gone { width: 7rem; height: 5rem; border: 1px dashed var(--line); border-radius: 4px; display: grid; place-items: center; font-size: .75rem; color: var(--quiet); text-align: center; }
 .prompt { margin: .75rem 0 0; max-height: 18rem; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .9rem; }
@@ -47,6 +47,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-n
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; }
 th.text, td.text { text-align: left; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 18rem; width: 60%; }
+th.answer, td.answer { text-align: left; white-space: normal; overflow-wrap: anywhere; max-width: 14rem; }
 td.right { color: var(--right); font-weight: 600; }
 td.wrong { color: var(--wrong); font-weight: 600; }
 @media (max-width: 48rem) { section { grid-template-columns: 1fr; } }
@@ -90,9 +91,7 @@ function htmlGroup({ item, checkpoint, place, prompt, solution, pictures, sample
     'completion',
     'answer',
   ];
-  const head = columns.map(
-    (name) => `<th scope="col"${name === 'completion' ? ' class="text"' : ''}>${escapeHtml(name)}</th>`,
-  );
+  const head = columns.map((name) => `<th scope="col"${classOf(name)}>${escapeHtml(name)}</th>`);
   return [
     '<section>',
     `<h2>${escapeHtml(item)} <span>${escapeHtml([checkpoint, place].filter(Boolean).join(' \u00b7 '))}</span></h2>`,
@@ -108,6 +107,9 @@ function htmlGroup({ item, checkpoint, place, prompt, solution, pictures, sample
   ].join('\n');
 }
 
+const classOf = (column: string): string =>
+  column === 'completion' ? ' class="text"' : column === 'answer' ? ' class="answer"' : '';
+
 function htmlSample(sample: MarkedSample, rewards: readonly string[], hasAdvantage: boolean): string {
   const cell = (text: string, kind = ''): string => `<td${kind && ` class="${kind}"`}>${escapeHtml(text)}</td>`;
   const { correct, finishReason, numTokens } = sample;
@@ -118,7 +120,7 @@ function htmlSample(sample: MarkedSample, rewards: readonly string[], hasAdvanta
     ...(hasAdvantage ? [cell(shortNumber(sample.advantage))] : []),
     cell(finishReason === 'length' ? `${numTokens} (cut)` : String(numTokens)),
     cell(sample.text, 'text'),
-    cell(sample.answer ?? 'none'),
+    cell(sample.answer ?? 'none', 'answer'),
   ].join('')}</tr>`;
 }
 
