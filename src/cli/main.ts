@@ -13,6 +13,7 @@ import type {
 import { registerEval } from './eval-command.js';
 import { exitCodeHelp, exitCodeOf, exitCodes } from './exit-codes.js';
 import { InterruptedError } from './interrupt.js';
+import { registerRuns } from './runs-command.js';
 
 const integer = (text: string): number => {
   const value = Number(text);
@@ -141,6 +142,8 @@ function build(): Command {
       const { quickstartCommand } = await import('./quickstart.js');
       process.exitCode = await quickstartCommand({ ...options, json: isJson(command) });
     });
+
+  registerRuns(program);
 
   program
     .command('doctor')

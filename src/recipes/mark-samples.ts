@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
 import { expected } from '../errors.js';
-import type { MarkedSample, PoolEntry, SamplePool } from '../runs/sample-pool.js';
+import type { MarkedSample, SampleEntry, SamplePool } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
 import { rewardTable, verdictOf, type Judge } from './judge.js';
 import { Pace } from './pace.js';
@@ -57,7 +57,7 @@ export interface MarkedItem {
   index: number;
   id: string;
   /** By sample index, `samples` of them. */
-  samples: readonly PoolEntry[];
+  samples: readonly SampleEntry[];
 }
 
 export interface MarkResult {
@@ -160,6 +160,7 @@ async function drawMarked(
   drawn.sort((a, b) => a.item - b.item || a.sample - b.sample);
   const table = judge.rewards.length === 0 ? undefined : await rewardTable(judge, rows, drawn);
   const pace = new Pace();
+  for (const row of rows) context.run?.items.add(row);
   for (const [i, { item, sample, text, tokens, finishReason }] of drawn.entries()) {
     const row = rows[item]!;
     const { correct, answer } = verdictOf(judge, row, text);
@@ -168,6 +169,7 @@ async function drawMarked(
       item: row.id,
       checkpoint,
       sample,
+      stage: context.stage,
       seed,
       temperature,
       recency,

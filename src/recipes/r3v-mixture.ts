@@ -7,7 +7,7 @@ import { generatedDataset, type Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
 import { GavelError } from '../errors.js';
 import { goldAnswer } from '../rewards/accuracy.js';
-import type { PoolEntry, SamplePool } from '../runs/sample-pool.js';
+import type { SampleEntry, SamplePool } from '../runs/sample-pool.js';
 import { Pace } from './pace.js';
 import { chosenAnswer, itemsOf, type R3vItem, type R3vItemKind, type R3vItemOptions } from './r3v-items.js';
 import type { R3vPrompts } from './r3v-prompts.js';
@@ -39,7 +39,7 @@ export interface MixtureParts extends R3vItemOptions {
   signal: AbortSignal;
 }
 
-type Item<K extends R3vItemKind> = { kind: K; item: Extract<R3vItem<PoolEntry>, { kind: K }> };
+type Item<K extends R3vItemKind> = { kind: K; item: Extract<R3vItem<SampleEntry>, { kind: K }> };
 
 /** What an entry is: a question asked for its answer, a warm-up row, or an item of the pool. */
 type Content = { kind: 'direct' | 'warmUp' } | { [K in R3vItemKind]: Item<K> }[R3vItemKind];
@@ -92,7 +92,7 @@ async function rowOf(parts: MixtureParts, entry: Entry): Promise<Row> {
 
 async function trainingRow(parts: MixtureParts, entry: Entry, question: Row): Promise<Row> {
   const { prompts, pool } = parts;
-  const text = async (sample: PoolEntry): Promise<string> => (await pool.read(sample)).text;
+  const text = async (sample: SampleEntry): Promise<string> => (await pool.read(sample)).text;
   switch (entry.kind) {
     case 'warmUp':
       return { ...prompts.rationale(question), completion: distilled(question) };
@@ -122,7 +122,7 @@ function distilled({ id, completion }: Row): string {
 }
 
 /** The answer that a select item is trained to give. Errors: 'bad_data' when a correct sample was marked without an answer. */
-async function selectTarget(parts: MixtureParts, correct: readonly PoolEntry[], question: Row): Promise<string> {
+async function selectTarget(parts: MixtureParts, correct: readonly SampleEntry[], question: Row): Promise<string> {
   const gold = goldAnswer(question);
   if (parts.selectTarget === 'gold') return gold;
   const answers = await Promise.all(correct.map(async (sample) => (await parts.pool.read(sample)).answer));

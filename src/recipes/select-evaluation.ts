@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { generatedDataset, type Dataset } from '../data/dataset.js';
 import { parseOptions } from '../engine/parse-options.js';
-import { SamplePool, type MarkedSample, type PoolEntry } from '../runs/sample-pool.js';
+import { SamplePool, type MarkedSample, type SampleEntry } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
 import { mappedDataset } from './dataset-part.js';
 import { wilsonInterval } from '../evaluation/interval.js';
@@ -111,7 +111,7 @@ class SelectEvaluation {
   async run(): Promise<SelectEvaluationResult> {
     const { data } = this.#parts;
     const sizes = [...new Set(this.#options.sizes)].sort((a, b) => a - b);
-    const samples: PoolEntry[][] = [];
+    const samples: SampleEntry[][] = [];
     const ids: string[] = [];
     let unparsed = 0;
     const asked = mappedDataset(data, data.name, (question) => this.#prompts.rationale(question));
@@ -198,7 +198,7 @@ class SelectEvaluation {
       topP?: number;
       minP?: number | undefined;
     },
-    visit: (id: string, entries: readonly PoolEntry[]) => Promise<void>,
+    visit: (id: string, entries: readonly SampleEntry[]) => Promise<void>,
   ): Promise<void> {
     const { seed, chunkItems } = this.#options;
     const weights = this.#weights;
@@ -207,7 +207,7 @@ class SelectEvaluation {
     await markSamples(this.#context, { ...options, progress, whole: true }, ({ id, samples }) => visit(id, samples));
   }
 
-  #read(entries: readonly PoolEntry[]): Promise<MarkedSample[]> {
+  #read(entries: readonly SampleEntry[]): Promise<MarkedSample[]> {
     return Promise.all(entries.map((entry) => this.#pool.read(entry)));
   }
 
