@@ -4,7 +4,7 @@
  */
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
-import { embeddedIndex } from './embedded.js';
+import { embeddedIndex, withBytes } from './embedded.js';
 import type { ImportedRow } from './imported-row.js';
 import type { FileVideo, ImageSource, Row, VideoSource } from './rows.js';
 
@@ -43,7 +43,7 @@ export class MediaFolder {
     if (videos !== undefined) row.videos = await Promise.all(videos.map((video) => this.#video(video, media)));
     if (completion !== undefined) row.completion = completion;
     if (solution !== undefined) row.solution = solution;
-    if (meta !== undefined) row.meta = meta;
+    if (meta !== undefined) row.meta = embedded.length > 0 ? withBytes(meta, embedded) : meta;
     return row;
   }
 

@@ -1,4 +1,5 @@
 /** A checked pair of a file to a pair that recipes take. */
+import { withBytes } from './embedded.js';
 import type { Embedded, MediaFolder } from './media-folder.js';
 import type { PairRow } from './pairs.js';
 import type { CheckedRecord } from './read-record.js';
@@ -19,6 +20,6 @@ export async function pairOf(
   };
   if (dimensions !== undefined) pair.dimensions = dimensions;
   if (scores !== undefined) pair.scores = scores;
-  if (meta !== undefined) pair.meta = meta;
+  if (meta !== undefined) pair.meta = embedded.length > 0 ? withBytes(meta, embedded) : meta;
   return pair;
 }

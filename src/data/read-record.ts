@@ -3,6 +3,7 @@
  * record when the file is opened and whenever it is asked for, so what passed once passes again.
  */
 import { GavelError } from '../errors.js';
+import { holdsToken } from './embedded.js';
 import { givenBy, importRecord, type DataFormat } from './formats.js';
 import { marksReason, type ImportedPair, type ImportedRow } from './imported-row.js';
 import type { MediaFolder } from './media-folder.js';
@@ -42,7 +43,7 @@ export function readRecord(
   if (options.kind !== 'any' && givenBy(result.format) !== options.kind) throw wrongKind(result.format, defaultId);
   if ('row' in result) {
     const row = instructed(result.row, options.instruction);
-    const reason = marksReason(row) ?? media.check(row, numEmbedded);
+    const reason = reasonOf(row, media, numEmbedded);
     return reason === undefined ? { format: result.format, row: { ...row, id: row.id ?? defaultId } } : { reason };
   }
   const id = result.pair.id ?? defaultId;
@@ -52,7 +53,7 @@ export function readRecord(
     ['first', first],
     ['second', second],
   ] as const) {
-    const reason = marksReason(row) ?? media.check(row, numEmbedded);
+    const reason = reasonOf(row, media, numEmbedded);
     if (reason !== undefined) return { reason: `${name}: ${reason}` };
   }
   const ids = { first: first.id ?? `${id}/1`, second: second.id ?? `${id}/2` };
@@ -61,6 +62,12 @@ export function readRecord(
     format: result.format,
     pair: { ...result.pair, id, first: { ...first, id: ids.first }, second: { ...second, id: ids.second } },
   };
+}
+
+function reasonOf(row: ImportedRow, media: MediaFolder, numEmbedded: number): string | undefined {
+  if (numEmbedded > 0 && holdsToken([row.id, row.prompt, row.completion, row.solution]))
+    return 'bytes that are no UTF-8 text, where text belongs';
+  return marksReason(row) ?? media.check(row, numEmbedded);
 }
 
 /** The text below the last question; a row whose prompt has none is left as it is. */
