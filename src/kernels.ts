@@ -3,28 +3,13 @@
  * write their own loops. Arrays are row-major. Every function throws GavelError 'invalid_argument' for an array of another
  * type or length. Importing this loads no binary; the first call does.
  */
-import type { NativeGrpoLossInput, NativeGrpoObjective, NativeKernels } from './binding/contract.js';
+import type { NativeDpoLossInput, NativeGrpoLossInput, NativeKernels } from './binding/contract.js';
 import { nativeModule } from './engine/native-module.js';
 
 const kernels = (): NativeKernels => nativeModule().kernels;
 
 export interface GrpoLossInput extends Omit<NativeGrpoLossInput, 'options' | 'numSequences' | 'numTokens'> {
-  options?: Partial<Omit<NativeGrpoObjective, 'kind' | 'weight'>> & {
-    /** Sequences of negative advantage that drifted further are dropped. Default: off. */
-    offPolicyThreshold?: number;
-    /** Defaults 1 and 1.05. */
-    sapoTemperaturePositive?: number;
-    sapoTemperatureNegative?: number;
-    /** Defaults 2 and 3 for positive, 3 and 2 for negative advantages. */
-    vespoKPositive?: number;
-    vespoLambdaPositive?: number;
-    vespoKNegative?: number;
-    vespoLambdaNegative?: number;
-    /** Weight of the mean entropy, which is subtracted from the loss; needs `entropies`. Default: 0. */
-    entropyCoef?: number;
-    /** Share of the highest entropies that is kept, of those given; needs `entropies`. Default: off. */
-    topEntropyQuantile?: number;
-  };
+  options?: Partial<NativeGrpoLossInput['options']>;
   /** Sequences of the whole optimizer step. Default: those given. */
   numSequences?: number;
   /** Active tokens of the whole optimizer step. Default: those of `mask`, at least 1. */
@@ -35,8 +20,7 @@ export interface GrpoLossInput extends Omit<NativeGrpoLossInput, 'options' | 'nu
  * Loss of the GRPO family on given log-probs and its gradient to them, in double precision. `logprobs`, `oldLogprobs`
  * (absent: on-policy), `referenceLogprobs` (needed when beta is not 0), `samplingLogprobs`, `importanceRatio`, `entropies`,
  * `tokenAdvantages` and `mask` are flat over sequences; `offsets` has one entry more than there are sequences; `advantages`
- * one a sequence. Defaults: lossType 'dapo', importanceSampling 'token',
- * epsilonLow 0.2, epsilonHigh = epsilonLow, delta 0, beta 0, klBiasCorrection true, klClamp 10, maxCompletionLength 0.
+ * one a sequence. Options are those of the objective `grpo`, with its defaults; `topEntropyQuantile` is of the tokens given.
  * Returns the loss, the gradients to log-probs and entropies (one a token) and metrics by the field's names.
  */
 export function grpoLoss(input: GrpoLossInput): {
@@ -68,6 +52,30 @@ export function grpoLoss(input: GrpoLossInput): {
       ...options,
       epsilonLow,
     },
+  });
+}
+
+export interface DpoLossInput extends Omit<NativeDpoLossInput, 'options' | 'numPairs'> {
+  options?: Partial<NativeDpoLossInput['options']>;
+  /** Pairs of the whole optimizer step. Default: those given. */
+  numPairs?: number;
+}
+
+/**
+ * Loss of direct preference optimization on given log-probs and its gradient to them, in double precision. `logprobs`,
+ * `referenceLogprobs` and `mask` are flat over sequences; `offsets` has one entry more than there are sequences; pair p
+ * prefers sequence chosen[p] to rejected[p]. Defaults: loss 'sigmoid', beta 0.1, labelSmoothing 0.
+ */
+export function dpoLoss(input: DpoLossInput): {
+  loss: number;
+  gradient: Float64Array;
+  metrics: Record<string, number>;
+} {
+  const { options, numPairs = input.chosen.length, ...arrays } = input;
+  return kernels().dpoLoss({
+    ...arrays,
+    numPairs: Math.max(numPairs, 1),
+    options: { loss: 'sigmoid', beta: 0.1, labelSmoothing: 0, ...options },
   });
 }
 

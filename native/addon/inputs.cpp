@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "addon/policy_inputs.h"
+
 namespace gavel {
 namespace {
 
@@ -108,6 +110,12 @@ CompletionInput completion_from(const Argument& completion) {
   read_optional(completion["advantage"], &input.advantage, [](const Argument& a) { return a.number(); });
   input.old_logprobs = row_floats(completion["oldLogprobs"], count);
   input.reference_logprobs = row_floats(completion["referenceLogprobs"], count);
+  input.sampling_logprobs = row_floats(completion["samplingLogprobs"], count);
+  const Argument ratio = completion["importanceRatio"];
+  input.importance_ratio = row_floats(ratio, count);
+  for (float value : input.importance_ratio) {
+    if (value < 0) ratio.fail("ratios >= 0");
+  }
   return input;
 }
 
@@ -135,10 +143,12 @@ SampleRequest sample_request_from(const Argument& request) {
 
 Objective objective_from(const Argument& argument) {
   Objective objective;
-  objective.kind = argument["kind"].choice({"nll", "grpo"}) == 0 ? Objective::Kind::nll : Objective::Kind::grpo;
+  objective.kind = static_cast<Objective::Kind>(argument["kind"].choice({"nll", "grpo", "dpo"}));
   objective.weight = argument["weight"].number();
   if (objective.kind == Objective::Kind::grpo) {
-    objective.grpo = grpo_options_from(argument);
+    objective.grpo = grpo_objective_from(argument);
+  } else if (objective.kind == Objective::Kind::dpo) {
+    objective.dpo = dpo_objective_from(argument);
   } else {
     objective.normalization =
         static_cast<NllNormalization>(argument["normalization"].choice({"tokens", "completions", "sum"}));
@@ -242,22 +252,6 @@ SampleSettings sample_settings_from(const Argument& options) {
   settings.banned_tokens = tokens_from(options["bannedTokens"]);
   read_optional(options["adapter"], &settings.adapter_off, adapter_is_off);
   return settings;
-}
-
-GrpoObjective grpo_options_from(const Argument& options) {
-  GrpoObjective grpo;
-  const Argument loss = options["lossType"];
-  loss.choice({"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"});
-  grpo.loss_type = loss.text();
-  grpo.sequence_level = options["importanceSampling"].choice({"token", "sequence"}) == 1;
-  grpo.epsilon_low = options["epsilonLow"].number(0, kInfinity);
-  grpo.epsilon_high = options["epsilonHigh"].number(0, kInfinity);
-  grpo.delta = options["delta"].number(0, kInfinity);
-  grpo.beta = options["beta"].number(0, kInfinity);
-  grpo.kl_bias_correction = options["klBiasCorrection"].boolean();
-  grpo.kl_clamp = options["klClamp"].number(0, kInfinity);
-  grpo.max_completion_length = options["maxCompletionLength"].integer(0, kMaxInt32);
-  return grpo;
 }
 
 std::vector<Objective> objectives_from(const Argument& objectives) {

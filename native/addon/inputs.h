@@ -18,7 +18,6 @@ PlannedWork planned_work_from(const Argument& work);
 std::vector<GroupInput> groups_from(const Argument& groups);
 std::vector<SampleRequest> sample_requests_from(const Argument& requests);
 SampleSettings sample_settings_from(const Argument& options);
-GrpoObjective grpo_options_from(const Argument& options);
 std::vector<Objective> objectives_from(const Argument& objectives);
 StepOptions step_options_from(const Argument& options);
 AdapterOptions adapter_options_from(const Argument& options);

@@ -9,9 +9,9 @@
 
 #include "addon/arguments.h"
 #include "addon/environment.h"
-#include "addon/grpo_kernel.h"
 #include "addon/inputs.h"
 #include "addon/outputs.h"
+#include "addon/policy_kernels.h"
 #include "core/threads.h"
 #include "model/attention_plan.h"
 #include "ops/all.h"
@@ -278,6 +278,7 @@ Napi::Value sample_tokens(const Napi::CallbackInfo& info) {
 
 Napi::Object define_kernels(Napi::Env env) {
   Napi::Object kernels = Napi::Object::New(env);
+  kernels.Set("dpoLoss", Napi::Function::New<dpo_loss_kernel>(env, "dpoLoss"));
   kernels.Set("grpoLoss", Napi::Function::New<grpo_loss_kernel>(env, "grpoLoss"));
   kernels.Set("linear", Napi::Function::New<linear>(env, "linear"));
   kernels.Set("rmsNorm", Napi::Function::New<rms_norm>(env, "rmsNorm"));

@@ -27,6 +27,8 @@ struct CompletionInput {
   float advantage = 0.0f;
   std::vector<float> old_logprobs;        // empty: on-policy
   std::vector<float> reference_logprobs;  // empty: none
+  std::vector<float> sampling_logprobs;   // empty: the old ones
+  std::vector<float> importance_ratio;    // empty: ones
 };
 
 struct GroupInput {

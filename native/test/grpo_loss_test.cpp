@@ -205,6 +205,79 @@ TEST("grpo_loss gradients agree with finite differences where nothing is detache
   }
 }
 
+TEST("grpo_loss gradients agree with finite differences for every option") {
+  using Change = void (*)(GrpoLossOptions&, Batch&);
+  const Change changes[] = {
+      [](GrpoLossOptions& o, Batch&) { o.dual_clip = 1.25; },
+      [](GrpoLossOptions& o, Batch&) { o.dual_clip = 1.25, o.delta = 1.4; },
+      [](GrpoLossOptions& o, Batch&) { o.beta = 0.3, o.kl_estimator = KlEstimator::k1; },
+      [](GrpoLossOptions& o, Batch&) {
+        o.beta = 0.3, o.kl_estimator = KlEstimator::k1, o.kl_bias_correction = false, o.kl_clamp = 0.25;
+      },
+      [](GrpoLossOptions& o, Batch&) { o.beta = 0.3, o.kl_estimator = KlEstimator::k2, o.kl_clamp = 0.25; },
+      [](GrpoLossOptions& o, Batch&) { o.beta = 0.3, o.kl_estimator = KlEstimator::k2, o.kl_bias_correction = false; },
+      [](GrpoLossOptions& o, Batch&) { o.beta = 0.3, o.kl_clamp = 0.25; },
+      [](GrpoLossOptions& o, Batch&) { o.entropy_threshold = 0.45; },
+      [](GrpoLossOptions& o, Batch& b) { o.off_policy_threshold = 0.05, b.with_sampling = true; },
+      [](GrpoLossOptions& o, Batch&) { o.sapo_temperature_positive = 0.7, o.sapo_temperature_negative = 1.4; },
+      [](GrpoLossOptions& o, Batch&) { o.vespo_k_positive = 1.5, o.vespo_lambda_negative = 1.2; },
+      [](GrpoLossOptions& o, Batch&) { o.vespo_lambda_positive = 2.5, o.vespo_k_negative = 2.2; },
+      [](GrpoLossOptions&, Batch& b) { b.ratio = {1.2, .7, 1, .9, 1.1, 1, .8, 1, 1, .6, 1.3, 2}; },
+      [](GrpoLossOptions& o, Batch&) { o.entropy_coef = 0.2; },
+  };
+  for (int type = 0; type < 8; ++type) {
+    for (ImportanceLevel level : {ImportanceLevel::token, ImportanceLevel::sequence}) {
+      for (const Change change : changes) {
+        GrpoLossOptions options = options_of(static_cast<PolicyLoss>(type), level);
+        options.eps_low = 0.23;
+        options.eps_high = options.loss == PolicyLoss::cispo ? 1.3 : 0.31;
+        Batch batch;
+        // A whole sequence of negative advantage beyond the dual clip.
+        batch.old = {-1.1, -.9, -2, -.7, -1.2, -.6, -.35, -.6, -1.4, -2.7, -.8, -1.03};
+        change(options, batch);
+        // Where the ratio is a detached factor it is held still by moving the old log-prob along, and no KL may move
+        // it.
+        const bool detached = options.loss == PolicyLoss::cispo || options.loss == PolicyLoss::vespo;
+        if (detached && options.beta != 0) continue;
+        const auto f = [&](const Values& logprob) {
+          Batch moved = batch;
+          moved.logprob = logprob;
+          for (size_t t = 0; detached && t < 12; ++t) {
+            moved.old[t] += logprob[t] - batch.logprob[t];
+            moved.sampling[t] += logprob[t] - batch.logprob[t];
+          }
+          return run(options, moved).loss;
+        };
+        const Result found = run(options, batch);
+        CHECK_LE(gradient_error(f, batch.logprob, found.grad, 0x1p-10), 1e-9);
+        if (options.entropy_coef == 0) continue;
+        const auto g = [&](const Values& entropy) {
+          Batch moved = batch;
+          moved.entropy = entropy;
+          return run(options, moved).loss;
+        };
+        CHECK_LE(gradient_error(g, batch.entropy, found.grad_entropy, 0x1p-10), 1e-9);
+      }
+    }
+  }
+}
+
+TEST("grpo_loss bounds the loss of negative advantages by the dual clip alone") {
+  Batch batch;
+  GrpoLossOptions options = options_of(PolicyLoss::dapo);
+  const Result free = run(options, batch);
+  options.dual_clip = 1.25;
+  const Result bound = run(options, batch);
+  // Of negative advantages one ratio, exp(.4), is above 1.25.
+  CHECK_NEAR(free.loss - bound.loss, (std::exp(0.4) - 1.25) * 0.7067070073 / 9, 1e-12);
+  CHECK_EQ(bound.grad[11], 0.0);
+  for (size_t t = 0; t < 11; ++t) CHECK_EQ(bound.grad[t], free.grad[t]);
+  CHECK_EQ(bound.metrics.dual_clipped, 1.0);
+  CHECK_EQ(free.metrics.dual_clipped, 0.0);
+  options.dual_clip = 1.6;
+  CHECK(run(options, batch).grad == free.grad);
+}
+
 TEST("grpo_loss clamps the KL exponent and ignores whatever stands at masked targets") {
   Batch batch;
   GrpoLossOptions options = options_of(PolicyLoss::grpo);

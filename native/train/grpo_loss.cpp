@@ -15,10 +15,6 @@ struct Term {
   double by_ratio = 0;
 };
 
-bool is_clipping(PolicyLoss loss) {
-  return loss != PolicyLoss::cispo && loss != PolicyLoss::sapo && loss != PolicyLoss::vespo;
-}
-
 double capped(const GrpoLossOptions& options, double ratio) {
   return options.delta > 0 ? std::min(ratio, options.delta) : ratio;
 }
@@ -30,7 +26,13 @@ Term clipped_term(const GrpoLossOptions& options, double ratio, double advantage
   const double bound_slope = ratio >= low && ratio <= high ? advantage : 0;
   // Equal branches share the gradient, as torch.min does.
   const double slope = free < bound ? free_slope : free > bound ? bound_slope : 0.5 * (free_slope + bound_slope);
-  return {-std::min(free, bound), 0, -slope};
+  Term term{-std::min(free, bound), 0, -slope};
+  if (options.dual_clip > 0 && advantage < 0) {
+    const double most = -options.dual_clip * advantage;
+    if (term.value == most) term.by_ratio *= 0.5;
+    if (term.value > most) term = {most, 0, 0};
+  }
+  return term;
 }
 
 Term sapo_term(const GrpoLossOptions& options, double ratio, double advantage) {
@@ -56,9 +58,20 @@ Term kl_term(const GrpoLossOptions& options, double reference, double logprob, d
     d = std::copysign(options.kl_clamp, d);
     slope = 0;
   }
-  const double kl = std::expm1(d) - d, by_logprob = -std::expm1(d) * slope;
-  if (!options.kl_bias_correction) return {kl, by_logprob, 0};
-  return {kl * ratio, by_logprob * ratio, kl};
+  Term kl;
+  switch (options.kl_estimator) {
+    case KlEstimator::k1:
+      kl = {-d, slope, 0};
+      break;
+    case KlEstimator::k2:
+      kl = {0.5 * d * d, -d * slope, 0};
+      break;
+    case KlEstimator::k3:
+      kl = {std::expm1(d) - d, -std::expm1(d) * slope, 0};
+      break;
+  }
+  if (!options.kl_bias_correction) return kl;
+  return {kl.value * ratio, kl.by_logprob * ratio, kl.value};
 }
 
 // What a sequence's targets share.
@@ -77,6 +90,7 @@ class Loss {
 
   double run(Real* grad_logprob, Real* grad_entropy, GrpoMetrics& metrics) {
     metrics_ = &metrics;
+    metrics.has_sampling = in_.sampling != nullptr;
     double loss = 0;
     for (int64_t s = 0; s < in_.num_sequences; ++s) loss += add_sequence(s, grad_logprob, grad_entropy);
     return loss;
@@ -197,12 +211,14 @@ class Loss {
     m.num_sequences += 1;
     m.num_tokens += sequence.tokens;
     const bool shared = options_.level == ImportanceLevel::sequence;
-    double low = 0, high = 0, cispo = 0;
+    double low = 0, high = 0, dual = 0, cispo = 0;
     const auto test = [&](double ratio, double a) {
       const double tested = capped(options_, ratio);
-      if (is_clipping(options_.loss)) {
+      if (clips_ratio(options_.loss)) {
         low += tested < 1 - options_.eps_low && a < 0 ? 1 : 0;
         high += tested > 1 + options_.eps_high && a > 0 ? 1 : 0;
+        const double used = std::max(tested, std::clamp(ratio, 1 - options_.eps_low, 1 + options_.eps_high));
+        dual += options_.dual_clip > 0 && used > options_.dual_clip && a < 0 ? 1 : 0;
       }
       if (options_.loss == PolicyLoss::cispo) cispo += ratio > options_.eps_high && a > 0 ? 1 : 0;
     };
@@ -218,6 +234,7 @@ class Loss {
     const double count = shared ? 1 : sequence.tokens;
     m.clip_low += low;
     m.clip_high += high;
+    m.dual_clipped += dual;
     m.cispo_clipped += cispo;
     m.clip_count += count;
     if (sequence.tokens > 0) {
@@ -243,6 +260,7 @@ void GrpoMetrics::merge(const GrpoMetrics& other) {
   entropy += other.entropy;
   clip_low += other.clip_low;
   clip_high += other.clip_high;
+  dual_clipped += other.dual_clipped;
   clip_count += other.clip_count;
   clip_low_min = std::min(clip_low_min, other.clip_low_min);
   clip_high_max = std::max(clip_high_max, other.clip_high_max);
@@ -251,6 +269,11 @@ void GrpoMetrics::merge(const GrpoMetrics& other) {
   off_policy_sequences += other.off_policy_sequences;
   sampling_gap += other.sampling_gap;
   sampling_gap_max = std::max(sampling_gap_max, other.sampling_gap_max);
+  has_sampling = has_sampling || other.has_sampling;
+}
+
+bool clips_ratio(PolicyLoss loss) {
+  return loss != PolicyLoss::cispo && loss != PolicyLoss::sapo && loss != PolicyLoss::vespo;
 }
 
 template <class Real>

@@ -66,22 +66,6 @@ Status plan_and_run(Arena& arena, const Body& body) {
   return ran;
 }
 
-// Consecutive groups up to the token budget; a larger group stands alone.
-std::vector<std::vector<const GroupInput*>> micro_batches(const std::vector<GroupInput>& groups, int64_t budget) {
-  std::vector<std::vector<const GroupInput*>> result;
-  int64_t rows = 0;
-  for (const GroupInput& group : groups) {
-    const int64_t own = Pack::rows_of(group);
-    if (result.empty() || rows + own > budget) {
-      result.emplace_back();
-      rows = 0;
-    }
-    result.back().push_back(&group);
-    rows += own;
-  }
-  return result;
-}
-
 int64_t completion_tokens_of(const std::vector<const GroupInput*>& groups) {
   int64_t count = 0;
   for (const GroupInput* group : groups) {
@@ -98,7 +82,7 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
   const AdapterScope scope(model_.weights(), !options.adapter_off);
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
   Pack pack;
-  for (const auto& batch : micro_batches(groups, options.max_tokens_per_micro_batch)) {
+  for (const auto& batch : micro_batches(groups, {}, options.max_tokens_per_micro_batch)) {
     if (aborted.load(std::memory_order_relaxed)) return aborted_status();
     GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch));
     const PackTargets& targets = pack.targets();
@@ -156,18 +140,36 @@ Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::ato
   return Status::success();
 }
 
+// Entropies before the first micro-batch: a forward pass has the same bits however it is cut.
+Status Trainer::score_step(const std::vector<GroupInput>& groups, const StepOptions& options,
+                           const std::atomic<bool>& aborted, StepObjectives* step) {
+  StepOptions scoring = options;
+  scoring.entropy = true;
+  scoring.adapter_off = false;
+  StepResult scored;
+  GAVEL_RETURN_IF_ERROR(logprobs(groups, scoring, aborted, &scored));
+  std::vector<const GroupInput*> all;
+  for (const GroupInput& group : groups) all.push_back(&group);
+  step->set_step_entropies(all, scored.entropies);
+  return Status::success();
+}
+
 Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const std::vector<Objective>& objectives,
                                  const StepOptions& options, const std::atomic<bool>& aborted, StepResult* result) {
   Weights& weights = model_.weights();
   GAVEL_RETURN_IF_ERROR(check_dropout(weights, objectives));
   GAVEL_RETURN_IF_ERROR(weights.ensure_gradients());
-  const AdapterScope scope(weights, true, weights.adapter().dropout, static_cast<uint32_t>(step_));
-  const std::vector<Tensor> grads = gradients_of(weights);
   StepObjectives step(objectives, groups, options);
   GAVEL_RETURN_IF_ERROR(step.check());
-  Pack pack;
   Status status = Status::success();
-  for (const auto& batch : micro_batches(groups, options.max_tokens_per_micro_batch)) {
+  const auto batches = micro_batches(groups, step.joined_groups(), options.max_tokens_per_micro_batch);
+  if (batches.size() > 1 && step.needs_step_entropies()) status = score_step(groups, options, aborted, &step);
+  const AdapterScope scope(weights, true, weights.adapter().dropout, static_cast<uint32_t>(step_));
+  const std::vector<Tensor> grads = gradients_of(weights);
+  const std::vector<size_t> first_tokens = first_completion_tokens(groups);
+  result->logprobs.resize(first_tokens.back());
+  Pack pack;
+  for (const auto& batch : batches) {
     if (aborted.load(std::memory_order_relaxed)) status = aborted_status();
     if (status.ok()) status = pack.build(model_.architecture(), batch);
     if (!status.ok()) break;
@@ -209,7 +211,7 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
       return Status(tape.status());
     });
     if (!status.ok()) break;
-    result->logprobs.insert(result->logprobs.end(), ordered.begin(), ordered.end());
+    place_tokens(groups, first_tokens, batch, ordered, &result->logprobs);
     result->packed_tokens += pack.view().num_tokens;
     dropout_rows_ += static_cast<uint32_t>(pack.view().num_tokens);
     ++result->micro_batches;

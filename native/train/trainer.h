@@ -9,24 +9,20 @@
 #include "core/context.h"
 #include "model/input.h"
 #include "model/model.h"
+#include "train/dpo_objective.h"
+#include "train/grpo_objective.h"
 
 namespace gavel {
 
-struct GrpoObjective {
-  std::string loss_type = "dapo";  // grpo bnpo dr_grpo dapo cispo sapo luspo vespo
-  bool sequence_level = false;
-  double epsilon_low = 0.2, epsilon_high = 0.2, delta = 0, beta = 0, kl_clamp = 10;
-  bool kl_bias_correction = true;
-  int64_t max_completion_length = 0;
-};
-
 enum class NllNormalization : uint8_t { tokens, completions, sum };
 
+// One of weight 0 is not there: nothing of it is checked, computed or reported.
 struct Objective {
-  enum class Kind : uint8_t { nll, grpo } kind = Kind::nll;
+  enum class Kind : uint8_t { nll, grpo, dpo } kind = Kind::nll;
   double weight = 1.0;
   NllNormalization normalization = NllNormalization::tokens;
   GrpoObjective grpo;
+  DpoObjective dpo;
 };
 
 struct StepOptions {
@@ -56,6 +52,8 @@ struct OptimizerResult {
   int64_t step = 0;
 };
 
+class StepObjectives;
+
 class Trainer {
  public:
   Trainer(Model& model, Context& context) : model_(model), context_(context) {}
@@ -72,6 +70,9 @@ class Trainer {
   void set_step_count(int64_t step) { step_ = step; }
 
  private:
+  Status score_step(const std::vector<GroupInput>& groups, const StepOptions& options, const std::atomic<bool>& aborted,
+                    StepObjectives* step);
+
   Model& model_;
   Context& context_;
   int64_t step_ = 0;

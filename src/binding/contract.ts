@@ -35,8 +35,12 @@ export interface NativeCompletionInput {
   advantage?: number;
   /** [C] stored while sampling; absent means on-policy: ratio 1 by construction. */
   oldLogprobs?: Float32Array;
-  /** [C] of the frozen reference; needed when beta is not 0. */
+  /** [C] of the frozen reference; needed by grpo when beta is not 0, and by dpo. */
   referenceLogprobs?: Float32Array;
+  /** [C] the sampler's own, for grpo's off-policy test; absent: the old ones. */
+  samplingLogprobs?: Float32Array;
+  /** [C] trainer over sampler, a constant factor of grpo's policy loss; >= 0, 1 where masked. Absent: ones. */
+  importanceRatio?: Float32Array;
 }
 
 export interface NativeSampleRequest {
@@ -101,11 +105,44 @@ export interface NativeGrpoObjective {
   epsilonHigh: number;
   /** 0 is off. */
   delta: number;
+  /** Where the advantage A is negative the loss is at most dualClip |A|; > 1. Default: 0, off. */
+  dualClip?: number;
   beta: number;
+  /** With d = reference - logprob: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - d - 1. Default: 'k3'. */
+  klEstimator?: 'k1' | 'k2' | 'k3';
   klBiasCorrection: boolean;
   /** 0 is off. */
   klClamp: number;
   maxCompletionLength: number;
+  /** Weight of the mean entropy of the step's active tokens, which is subtracted from the loss. Default: 0. */
+  entropyCoef?: number;
+  /** Share of the step's active tokens that is trained: those of highest entropy, in (0, 1]. Default: 1, off. */
+  topEntropyQuantile?: number;
+  /** Active tokens of lower entropy (nats) are not trained: for a step of several calls. Default: off. */
+  entropyThreshold?: number;
+  /** Sequences of negative advantage whose mean (sampling - logprob) is above it are not trained. Default: off. */
+  offPolicyThreshold?: number;
+  /** Defaults: 1 and 1.05. */
+  sapoTemperaturePositive?: number;
+  sapoTemperatureNegative?: number;
+  /** Defaults: 2 and 3 for positive, 3 and 2 for negative advantages. */
+  vespoKPositive?: number;
+  vespoLambdaPositive?: number;
+  vespoKNegative?: number;
+  vespoLambdaNegative?: number;
+}
+
+export interface NativeDpoObjective {
+  kind: 'dpo';
+  weight: number;
+  loss: 'sigmoid' | 'ipo';
+  beta: number;
+  /** In [0, 0.5); 0 with 'ipo'. */
+  labelSmoothing: number;
+  /** Completions of the call, counted over its groups in order; one entry of each a pair. A pair stays in one micro-batch. */
+  pairs: { chosen: Int32Array; rejected: Int32Array };
+  /** Pairs of the whole optimizer step when the call covers only a part of it; default: those given. */
+  stepPairs?: number;
 }
 
 export interface NativeNllObjective {
@@ -115,7 +152,7 @@ export interface NativeNllObjective {
   normalization: 'tokens' | 'completions' | 'sum';
 }
 
-export type NativeObjective = NativeGrpoObjective | NativeNllObjective;
+export type NativeObjective = NativeGrpoObjective | NativeNllObjective | NativeDpoObjective;
 
 export interface NativeStepOptions {
   /** Upper bound on packed tokens in one micro-batch; a group that is larger alone is one micro-batch. */
@@ -134,7 +171,7 @@ export interface NativeStepResult {
   completionTokens: number;
   packedTokens: number;
   microBatches: number;
-  /** Objective metrics by the field's names: kl, entropy, clip_ratio/low_mean ... */
+  /** Objective metrics by the field's names: kl, entropy, clip_ratio/low_mean, rewards/margins ... */
   metrics: Record<string, number>;
   /** New log-probs of every completion token, concatenated in order (unmasked tokens too). */
   logprobs: Float32Array;
@@ -353,9 +390,23 @@ export interface NativeGrpoLossInput {
   advantages?: Float64Array;
   /** One a token, instead of `advantages`. */
   tokenAdvantages?: Float64Array;
-  options: Omit<NativeGrpoObjective, 'kind' | 'weight'> & Record<string, unknown>;
+  /** `topEntropyQuantile` is of the tokens given. */
+  options: Omit<NativeGrpoObjective, 'kind' | 'weight'>;
   numSequences: number;
   numTokens: number;
+}
+
+export interface NativeDpoLossInput {
+  /** Flat over sequences; offsets has one more entry than there are sequences. */
+  logprobs: Float64Array;
+  referenceLogprobs: Float64Array;
+  mask: Uint8Array;
+  offsets: Int32Array;
+  /** Sequences, one entry of each a pair. */
+  chosen: Int32Array;
+  rejected: Int32Array;
+  options: Pick<NativeDpoObjective, 'loss' | 'beta' | 'labelSmoothing'>;
+  numPairs: number;
 }
 
 /** Single kernels on typed arrays, synchronous: for measurement and for people who write their own loops. */
@@ -367,6 +418,7 @@ export interface NativeKernels {
     entropyGradient: Float64Array;
     metrics: Record<string, number>;
   };
+  dpoLoss(input: NativeDpoLossInput): { loss: number; gradient: Float64Array; metrics: Record<string, number> };
   /** out[M, N] = x[M, K] weight[N, K]^T; bf16 operands are Uint16Array. */
   linear(
     x: Float32Array | Uint16Array,

@@ -14,7 +14,7 @@ export function judgeRow(pair: JudgePair, withRationale: boolean): Row {
   return {
     id: pair.id,
     prompt: judgePrompt(pair.caption),
-    images: pair.scenes.map(picture),
+    images: pair.scenes.map(pictureOf),
     ...(withRationale ? { completion: goldRationale(pair) } : {}),
     solution: pair.verdict,
     meta: pairMeta(pair),
@@ -26,7 +26,7 @@ export function directRow(pair: JudgePair): Row {
   return {
     id: `${pair.id}-direct`,
     prompt: directPrompt(pair.caption),
-    images: pair.scenes.map(picture),
+    images: pair.scenes.map(pictureOf),
     completion: directAnswer(pair.verdict),
     solution: pair.verdict,
     meta: pairMeta(pair),
@@ -38,7 +38,7 @@ export function lookRow(item: LookItem): Row {
   return {
     id: item.id,
     prompt: lookPrompt(),
-    images: [picture(item.scene)],
+    images: [pictureOf(item.scene)],
     completion: lookAnswer(item.cells),
     meta: { artist: item.artist, cells: item.cells },
   };
@@ -63,6 +63,7 @@ function pairMeta(pair: JudgePair): Record<string, unknown> {
   return { artist: pair.artist, caption: pair.caption, cells: pair.cells, errors: pair.errors };
 }
 
-function picture(scene: Scene): Row['images'][number] {
+/** A scene as an image of a row. */
+export function pictureOf(scene: Scene): Row['images'][number] {
   return { rgb: scene.rgb, width: scene.width, height: scene.height };
 }

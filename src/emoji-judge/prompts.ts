@@ -30,7 +30,7 @@ export function lookPrompt(): string {
  * The caption as a table of two rows, "dog | _ / pizza | cat". The separators give caption and rationale the same
  * spacing, so that word and cell stand one fixed distance apart, which makes their comparison much easier to learn.
  */
-function layout(caption: CellWords): string {
+export function layout(caption: CellWords): string {
   const [column, row] = separators;
   return `${caption[0]} ${column} ${caption[1]} ${row} ${caption[2]} ${column} ${caption[3]}`;
 }
@@ -42,11 +42,13 @@ export function directAnswer(verdict: Verdict): string {
 
 /** Per picture and cell the word seen and whether it is the caption's; per picture the number of right cells. */
 export function goldRationale(pair: Pick<JudgePair, 'caption' | 'cells' | 'verdict'>): string {
-  const parts = pair.cells.map((cells) => {
-    const marks = cells.map((word, i) => `${word} ${word === pair.caption[i] ? 'ok' : 'no'}`);
-    return `${marks.join(' ')} ${numRight(pair.caption, cells)}`;
-  });
+  const parts = pair.cells.map((cells) => `${cellMarks(pair.caption, cells)} ${numRight(pair.caption, cells)}`);
   return `<think> ${parts.join(' ')}</think>${directAnswer(pair.verdict)}`;
+}
+
+/** Each cell's word and whether it is the caption's: "dog ok _ no". */
+export function cellMarks(caption: CellWords, cells: CellWords): string {
+  return cells.map((word, i) => `${word} ${word === caption[i] ? 'ok' : 'no'}`).join(' ');
 }
 
 /** How many cells show what the caption says, 0 to 4. */

@@ -1,32 +1,32 @@
-/**
- * The quickstart's rows, made by index while training asks for them. A thread of its own composes them, and they are kept:
- * composing a pair costs as much as training on it, and stages pass over their items many times.
- */
-import { generatedDataset, type Dataset } from '../data/dataset.js';
+/** The quickstart's data sets and evaluators. */
+import type { Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
 import type { EvaluationItem, EvaluationSet, Evaluator } from '../recipes/evaluate.js';
 import type { EmojiBank } from './bank.js';
-import { Composer } from './composer.js';
 import { makePair, type JudgePair, type PairOptions, type Verdict } from './pair.js';
 import type { RowForm, RowRequest } from './row-maker.js';
+import { RowSource } from './row-source.js';
 import type { CellWords } from './scene.js';
-import { markTrace } from './traces.js';
+import { markTrace, parseTrace } from './traces.js';
 
 /** Every data set of one seed. */
 export class QuickstartData implements AsyncDisposable {
   readonly #bank: EmojiBank;
   readonly #seed: number;
-  readonly #composer: Composer;
+  readonly #poolArtists: readonly string[];
+  readonly #source: RowSource;
 
-  constructor(bank: EmojiBank, seed: number) {
+  /** `poolArtists`: whose pictures the labelled pool shows; default: all, those without rationales too. */
+  constructor(bank: EmojiBank, seed: number, poolArtists = bank.artists) {
     this.#bank = bank;
     this.#seed = seed;
-    this.#composer = new Composer(bank, seed);
+    this.#poolArtists = poolArtists;
+    this.#source = new RowSource(bank, seed);
   }
 
   /** Ends the composing thread. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#composer[Symbol.asyncDispose]();
+    await this.#source[Symbol.asyncDispose]();
   }
 
   get words(): readonly string[] {
@@ -35,7 +35,7 @@ export class QuickstartData implements AsyncDisposable {
 
   /** Single pictures of the seen artists with their words. */
   looks(size: number): Dataset {
-    return this.#dataset('look', size, (index) => this.#seen('look', index, 'look'));
+    return this.#source.dataset('look', size, (index) => this.#seen('look', index, 'look'));
   }
 
   /**
@@ -43,29 +43,29 @@ export class QuickstartData implements AsyncDisposable {
    */
   rationales(items: number, directEvery: number): Dataset {
     const direct = directEvery === 0 ? 0 : Math.floor(items / directEvery);
-    return this.#dataset('cold-start', items + direct, (index) =>
+    return this.#source.dataset('cold-start', items + direct, (index) =>
       index < items
         ? this.#seen('cold-start', index, 'rationale')
         : this.#seen('cold-start', (index - items) * directEvery, 'direct'),
     );
   }
 
-  /** Labelled pairs of all artists, without rationales. */
+  /** Labelled pairs without rationales. */
   pool(size: number): Dataset {
-    return this.#dataset('pool', size, (index) => this.#ofPool(index, 'judge'));
+    return this.#source.dataset('pool', size, (index) => this.#ofPool(index, 'judge'));
   }
 
   /** Direct rows of pool items, to keep the answer without chain of thought alive. */
   async poolDirect(indices: readonly number[], every: number): Promise<Row[]> {
     if (every === 0) return [];
     const asked = indices.filter((_, position) => position % every === 0);
-    const made = await Promise.all(asked.map((index) => this.#composer.compose(this.#ofPool(index, 'direct'))));
+    const made = await Promise.all(asked.map((index) => this.#source.compose(this.#ofPool(index, 'direct'))));
     return made.flat();
   }
 
   /** Validation of the judge: seen artists, one order, rationale only. */
   validation(size: number): Evaluator {
-    const rows = this.#kept((index) => this.#seen('validation', index, 'judge'));
+    const rows = this.#source.kept((index) => this.#seen('validation', index, 'judge'));
     const item = async (index: number): Promise<EvaluationItem> => {
       const [row] = await rows(index);
       return { row: row!, unseen: false };
@@ -75,7 +75,7 @@ export class QuickstartData implements AsyncDisposable {
 
   /** The test: new compositions of seen artists, then of the unseen one; both orders, and without chain of thought. */
   test(seen: number, unseen: number): Evaluator {
-    const rows = this.#kept((index) => this.#ofTest(index, seen, 'judge', 'swapped', 'direct'));
+    const rows = this.#source.kept((index) => this.#ofTest(index, seen, 'judge', 'swapped', 'direct'));
     const item = async (index: number): Promise<EvaluationItem> => {
       const [row, swapped, direct] = await rows(index);
       return { row: row!, swapped: swapped!, direct: direct!, unseen: index >= seen };
@@ -92,7 +92,7 @@ export class QuickstartData implements AsyncDisposable {
 
   /** What single pictures show: every word right, and the share of right words as `perception`. */
   lookTest(seen: number, unseen: number): Evaluator {
-    const rows = this.#kept((index) =>
+    const rows = this.#source.kept((index) =>
       index < seen
         ? this.#seen('look-test', index, 'look')
         : this.#request('look-test-unseen', index - seen, this.#bank.unseenArtists, 'look'),
@@ -135,7 +135,11 @@ export class QuickstartData implements AsyncDisposable {
   };
 
   #judging(set: EvaluationSet): Evaluator {
-    return { set, inspect: this.inspect };
+    const readTotals = (text: string): readonly [number, number] | null => {
+      const pictures = parseTrace(text, this.#bank.words)?.pictures;
+      return pictures === undefined ? null : [pictures[0].score, pictures[1].score];
+    };
+    return { set, inspect: this.inspect, readTotals };
   }
 
   #request(split: string, index: number, artists: readonly string[], ...forms: RowForm[]): RowRequest {
@@ -147,30 +151,12 @@ export class QuickstartData implements AsyncDisposable {
   }
 
   #ofPool(index: number, form: RowForm): RowRequest {
-    return this.#request('pool', index, this.#bank.artists, form);
+    return this.#request('pool', index, this.#poolArtists, form);
   }
 
   #ofTest(index: number, seen: number, ...forms: RowForm[]): RowRequest {
     return index < seen
       ? this.#request('test', index, this.#bank.seenArtists, ...forms)
       : this.#request('test-unseen', index - seen, this.#bank.unseenArtists, ...forms);
-  }
-
-  /** Composes on the first call for an index; the promise itself is kept, so that nothing is composed twice. */
-  #kept(requestOf: (index: number) => RowRequest): (index: number) => Promise<Row[]> {
-    const made = new Map<number, Promise<Row[]>>();
-    return (index) => {
-      const known = made.get(index);
-      if (known !== undefined) return known;
-      const rows = this.#composer.compose(requestOf(index));
-      made.set(index, rows);
-      return rows;
-    };
-  }
-
-  #dataset(name: string, size: number, requestOf: (index: number) => RowRequest): Dataset {
-    const rows = this.#kept(requestOf);
-    const make = async (index: number): Promise<Row> => (await rows(index))[0]!;
-    return generatedDataset({ name, size, key: `emoji-judge 1 ${this.#seed}`, make });
   }
 }

@@ -8,7 +8,7 @@ import type { StageResults } from '../recipes/pipeline.js';
 import { Pace } from '../recipes/pace.js';
 import type { Policy } from '../recipes/policy.js';
 import type { EvaluationResult } from '../recipes/evaluate.js';
-import { pairedBootstrap, type BootstrapResult } from '../recipes/evaluate-statistics.js';
+import { pairedBootstrap, type BootstrapResult } from '../evaluation/bootstrap.js';
 import { writeFileAtomically } from '../runs/atomic-file.js';
 import { examplesPage, type JudgedExample, type MarkedWord } from '../runs/examples-page.js';
 import type { RunFolder } from '../runs/run-folder.js';

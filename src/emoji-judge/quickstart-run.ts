@@ -6,15 +6,15 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createEngine } from '../engine/engine.js';
-import { datasetPart } from '../recipes/dataset-part.js';
-import { evaluate, type EvaluateOptions, type EvaluationResult, type Evaluator } from '../recipes/evaluate.js';
+import { evaluate, type EvaluateOptions, type EvaluationResult } from '../recipes/evaluate.js';
 import type { TrainEvent } from '../recipes/events.js';
-import { grpo, type GrpoOptions } from '../recipes/grpo.js';
+import type { GrpoOptions } from '../recipes/grpo.js';
 import { train, type TrainJob } from '../recipes/job.js';
 import { pipeline, type PipelineStage, type StageResults } from '../recipes/pipeline.js';
 import { Policy } from '../recipes/policy.js';
-import { rejection, type RejectionOptions, type RejectionResult } from '../recipes/rejection.js';
+import type { RejectionOptions } from '../recipes/rejection.js';
 import { sft, type SftOptions } from '../recipes/sft.js';
+import { unifiedRewardThinkStages } from '../recipes/unified-reward-think.js';
 import { guarded } from '../runs/file-errors.js';
 import { RunFolder } from '../runs/run-folder.js';
 import type { RunSummary } from '../runs/summary.js';
@@ -35,7 +35,13 @@ export interface QuickstartPlan {
   readonly evaluation: EvaluateOptions;
   readonly perception: { readonly items: number; readonly testItems: number; readonly options: SftOptions };
   readonly coldStart: { readonly items: number; readonly directEvery: number; readonly options: SftOptions };
-  readonly rejection: { readonly items: number; readonly directEvery: number; readonly options: RejectionOptions };
+  readonly rejection: {
+    readonly items: number;
+    readonly directEvery: number;
+    readonly options: RejectionOptions;
+    /** Whose pictures the labelled pool shows. Default: all, those without rationales too. */
+    readonly artists?: 'all' | 'seen';
+  };
   readonly grpo: { readonly options: GrpoOptions };
 }
 
@@ -74,7 +80,11 @@ export async function runQuickstart(options: QuickstartOptions): Promise<Quickst
   const { out, seed, plan, resume = false, signal, onEvent, onJob } = options;
   if (!resume) await moveAside(out, options.onNote);
   const bank = await loadEmojiBank();
-  await using data = new QuickstartData(bank, seed);
+  await using data = new QuickstartData(
+    bank,
+    seed,
+    plan.rejection.artists === 'seen' ? bank.seenArtists : bank.artists,
+  );
   const modelFolder = join(out, 'model');
   await guarded('write', modelFolder, () => writeJudgeFolder(modelFolder, bank.words, plan.shape));
   await using engine = await createEngine({
@@ -120,14 +130,9 @@ export async function runQuickstart(options: QuickstartOptions): Promise<Quickst
   };
 }
 
-/** The four training stages, each followed by the test of what it made. */
+/** Perception, then UnifiedReward-Think; each stage is followed by the test of what it made. */
 function stagesOf(data: QuickstartData, plan: QuickstartPlan, seed: number): PipelineStage[] {
   const evaluation = { ...plan.evaluation, seed };
-  const validation: Evaluator = { ...data.validation(plan.validationItems), options: evaluation };
-  const test = (name: string): PipelineStage => ({
-    name: `${name}-test`,
-    make: () => evaluate({ ...data.test(plan.test.seen, plan.test.unseen), options: evaluation }),
-  });
   const { perception, coldStart } = plan;
   return [
     {
@@ -138,39 +143,19 @@ function stagesOf(data: QuickstartData, plan: QuickstartPlan, seed: number): Pip
       name: 'perception-test',
       make: () => evaluate({ ...data.lookTest(perception.testItems, perception.testItems), options: evaluation }),
     },
-    {
-      name: 'cold-start',
-      make: () =>
-        sft({
-          data: data.rationales(coldStart.items, coldStart.directEvery),
-          validation,
-          options: { ...coldStart.options, seed },
-        }),
-    },
-    test('cold-start'),
-    {
-      name: 'rejection',
-      make: () =>
-        rejection({
-          data: data.pool(plan.rejection.items),
-          isSound: data.isSound,
-          alsoTrain: (kept) => data.poolDirect(kept, plan.rejection.directEvery),
-          options: { ...plan.rejection.options, seed },
-        }),
-    },
-    test('rejection'),
-    {
-      name: 'grpo',
-      make: (results) => {
-        const { hard } = results['rejection'] as RejectionResult;
-        return grpo({
-          data: datasetPart(data.pool(plan.rejection.items), 'hard', hard),
-          validation,
-          options: { ...plan.grpo.options, seed },
-        });
+    ...unifiedRewardThinkStages({
+      coldStart: data.rationales(coldStart.items, coldStart.directEvery),
+      pool: data.pool(plan.rejection.items),
+      isSound: data.isSound,
+      alsoTrain: (kept) => data.poolDirect(kept, plan.rejection.directEvery),
+      validation: { ...data.validation(plan.validationItems), options: evaluation },
+      test: { ...data.test(plan.test.seen, plan.test.unseen), options: evaluation },
+      options: {
+        coldStart: { ...coldStart.options, seed },
+        rejection: { ...plan.rejection.options, seed },
+        grpo: { ...plan.grpo.options, seed },
       },
-    },
-    test('grpo'),
+    }),
   ];
 }
 

@@ -4,12 +4,15 @@ import type { EmojiBank } from './bank.js';
 import { directRow, judgeRow, lookRow } from './items.js';
 import { makePair, swapOrder } from './pair.js';
 import { makeLook } from './perception.js';
+import { makeQuestion, questionRow, type QuestionForm } from './questions.js';
+import { candidateRow } from './scoring.js';
 
 /**
  * look: a single picture with its words. Of a hard pair: with its gold rationale, to be judged, to be judged in the other
- * order, and asked without chain of thought.
+ * order, asked without chain of thought, and each picture alone for a scorer. Of a question: in its own forms.
  */
-export type RowForm = 'look' | 'rationale' | 'judge' | 'swapped' | 'direct';
+export type RowForm =
+  'look' | 'rationale' | 'judge' | 'swapped' | 'direct' | 'candidate-1' | 'candidate-2' | `question-${QuestionForm}`;
 
 /** Item `index` of a split, in one form or several; its pictures are composed once. */
 export interface RowRequest {
@@ -42,6 +45,7 @@ export function makeRows(bank: EmojiBank, seed: number, request: RowRequest): Ro
   const { split, index, artists, forms } = request;
   const lookOf = lazily(() => lookRow(makeLook(bank, { seed, split, artists }, index)));
   const pairOf = lazily(() => makePair(bank, { seed, split, artists, difficulty: 'hard' }, index));
+  const questionOf = lazily(() => makeQuestion(bank, { seed, split, artists }, index));
   return forms.map((form) => {
     switch (form) {
       case 'look':
@@ -54,6 +58,16 @@ export function makeRows(bank: EmojiBank, seed: number, request: RowRequest): Ro
         return judgeRow(swapOrder(pairOf()), false);
       case 'direct':
         return directRow(pairOf());
+      case 'candidate-1':
+        return candidateRow(pairOf(), 0);
+      case 'candidate-2':
+        return candidateRow(pairOf(), 1);
+      case 'question-ask':
+        return questionRow(questionOf(), 'ask');
+      case 'question-cot':
+        return questionRow(questionOf(), 'cot');
+      case 'question-direct':
+        return questionRow(questionOf(), 'direct');
     }
   });
 }

@@ -39,17 +39,20 @@ export interface JudgeModelShape {
   readonly initializerRange: number;
 }
 
-/** Ids by token text, special tokens first. */
-export function judgeVocabulary(words: readonly string[]): ReadonlyMap<string, number> {
+/** Ids by token text, special tokens first; `further` words of another task come behind all others. */
+export function judgeVocabulary(
+  words: readonly string[],
+  further: readonly string[] = [],
+): ReadonlyMap<string, number> {
   const numbers = Array.from({ length: numCells + 1 }, (_, i) => String(i));
-  const plain = [...words, emptyWord, 'ok', 'no', ...numbers, ...separators, ...Object.values(taskWords)];
+  const plain = [...words, emptyWord, 'ok', 'no', ...numbers, ...separators, ...Object.values(taskWords), ...further];
   const tokens = [...specialTokens, ...wholeTokens, ...plain.map((word) => wordMark + word)];
   return new Map(tokens.map((token, id) => [token, id]));
 }
 
 /** The content of tokenizer.json. */
-export function judgeTokenizer(words: readonly string[]): Record<string, unknown> {
-  const vocabulary = judgeVocabulary(words);
+export function judgeTokenizer(words: readonly string[], further: readonly string[] = []): Record<string, unknown> {
+  const vocabulary = judgeVocabulary(words, further);
   const added = (content: string, special: boolean) => ({
     id: vocabulary.get(content) as number,
     content,
@@ -84,8 +87,12 @@ export const judgeChatTemplate =
   '{% endfor %}{% endif %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}';
 
 /** The content of config.json. The vocabulary is padded to a multiple of 16 rows. */
-export function judgeConfig(words: readonly string[], shape: JudgeModelShape): Record<string, unknown> {
-  const vocabulary = judgeVocabulary(words);
+export function judgeConfig(
+  words: readonly string[],
+  shape: JudgeModelShape,
+  further: readonly string[] = [],
+): Record<string, unknown> {
+  const vocabulary = judgeVocabulary(words, further);
   const id = (token: string) => vocabulary.get(token) as number;
   return {
     architectures: ['Qwen2_5_VLForConditionalGeneration'],
@@ -164,18 +171,20 @@ export async function writeJudgeFolder(
   folder: string,
   words: readonly string[],
   shape: JudgeModelShape,
+  further: readonly string[] = [],
 ): Promise<void> {
   await mkdir(folder, { recursive: true });
   const processor = judgeProcessor();
+  const vocabulary = judgeVocabulary(words, further);
   const files: Record<string, unknown> = {
-    'config.json': judgeConfig(words, shape),
+    'config.json': judgeConfig(words, shape, further),
     'generation_config.json': {
-      eos_token_id: judgeVocabulary(words).get('<|im_end|>'),
-      pad_token_id: judgeVocabulary(words).get('<|endoftext|>'),
+      eos_token_id: vocabulary.get('<|im_end|>'),
+      pad_token_id: vocabulary.get('<|endoftext|>'),
       do_sample: true,
       temperature: 1,
     },
-    'tokenizer.json': judgeTokenizer(words),
+    'tokenizer.json': judgeTokenizer(words, further),
     'tokenizer_config.json': {
       tokenizer_class: 'TokenizersBackend',
       processor_class: 'Qwen2_5_VLProcessor',

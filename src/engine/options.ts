@@ -1,5 +1,6 @@
 /** Options of the verbs: strict schemas with defaults; `z.toJSONSchema` of each is exported as verbSchemas. */
 import { z } from 'zod';
+import { dpoObjectiveSchema, grpoObjectiveSchema } from './policy-objectives.js';
 import { hubOptionsSchema } from './hub-options.js';
 import { loraOptionsSchema } from './lora.js';
 import { optimizerStateSchema } from './optimizer-state.js';
@@ -134,48 +135,14 @@ const nllObjectiveSchema = z
   })
   .describe('Negative log-likelihood of the completion tokens.');
 
-const lossTypes = ['grpo', 'bnpo', 'dr_grpo', 'dapo', 'cispo', 'sapo', 'luspo', 'vespo'] as const;
-
-const grpoObjectiveSchema = z
-  .strictObject({
-    kind: z.literal('grpo'),
-    weight: z.number().default(1).describe('Factor of this objective.'),
-    lossType: z.enum(lossTypes).default('dapo').describe('Form and normalisation of the loss.'),
-    importanceSampling: z
-      .enum(['token', 'sequence'])
-      .default('token')
-      .describe('Ratio by token, or of the sequence (GSPO).'),
-    epsilonLow: z.number().min(0).default(0.2).describe('Ratios are clipped to 1 - epsilonLow ...'),
-    epsilonHigh: z
-      .number()
-      .min(0)
-      .optional()
-      .describe('... and 1 + epsilonHigh. Default: epsilonLow; cispo needs its own, a raw cap.'),
-    delta: z.number().min(0).default(0).describe('Upper bound of the ratio before clipping; 0 is off.'),
-    beta: z
-      .number()
-      .min(0)
-      .default(0)
-      .describe('Weight of the KL to the reference; needs referenceLogprobs when not 0.'),
-    klBiasCorrection: z.boolean().default(true).describe('Multiply the KL by the ratio.'),
-    klClamp: z.number().min(0).default(10).describe('Clamp of the log-prob difference in the KL; 0 is off.'),
-    maxCompletionLength: z.number().int().min(0).default(0).describe('Longest completion: the denominator of dr_grpo.'),
-  })
-  .refine(({ lossType, epsilonHigh }) => lossType !== 'cispo' || epsilonHigh !== undefined, {
-    path: ['epsilonHigh'],
-    error: 'cispo needs an explicit raw cap, for example 5: with 0.2 every gradient would be scaled by 0.2',
-  })
-  .refine(({ lossType, maxCompletionLength }) => lossType !== 'dr_grpo' || maxCompletionLength > 0, {
-    path: ['maxCompletionLength'],
-    error: 'dr_grpo divides by it: give the longest completion that was allowed',
-  })
-  .transform((objective) => ({ ...objective, epsilonHigh: objective.epsilonHigh ?? objective.epsilonLow }))
-  .describe('Group relative policy optimization.');
-
-export const objectiveSchema = z.discriminatedUnion('kind', [nllObjectiveSchema, grpoObjectiveSchema], {
-  error: ({ code }) =>
-    code === 'invalid_union' ? "Expected an objective this engine has: 'nll' or 'grpo'" : undefined,
-});
+export const objectiveSchema = z.discriminatedUnion(
+  'kind',
+  [nllObjectiveSchema, grpoObjectiveSchema, dpoObjectiveSchema],
+  {
+    error: ({ code }) =>
+      code === 'invalid_union' ? "Expected an objective this engine has: 'nll', 'grpo' or 'dpo'" : undefined,
+  },
+);
 export const objectivesSchema = z.array(objectiveSchema).min(1);
 
 export const optimizerStepOptionsSchema = z
@@ -199,7 +166,8 @@ export const saveOptionsSchema = z
   })
   .describe('What a saved folder holds.');
 
-const jsonSchema = (schema: z.ZodType): unknown => z.toJSONSchema(schema, { io: 'input' });
+/** Typed arrays have no JSON form: what may stand there is said in words. */
+const jsonSchema = (schema: z.ZodType): unknown => z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
 
 /** JSON Schema of every verb's options, by verb. */
 export const verbSchemas = (): Record<string, unknown> => ({

@@ -1,8 +1,17 @@
 /** Some rows of a data set, as a data set: what a router hands on. */
 import { generatedDataset, type Dataset } from '../data/dataset.js';
+import { GavelError } from '../errors.js';
 
 /** Rows at `indices` of `whole`, in that order. Errors: 'bad_data' when there is none. */
 export function datasetPart(whole: Dataset, name: string, indices: readonly number[]): Dataset {
+  if (indices.length === 0) {
+    throw new GavelError(
+      'bad_data',
+      `Expected at least one row of data set "${whole.name}" for "${name}" but received none: every item was all right ` +
+        'there, or none was reached. Leave this stage out, or route from more or harder items.',
+      { fields: { dataset: name, size: 0 } },
+    );
+  }
   return generatedDataset({
     name,
     size: indices.length,

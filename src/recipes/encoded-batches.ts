@@ -8,26 +8,35 @@ export interface EncodedBatch extends Batch {
   encoded: EncodedRow[];
 }
 
-export async function* encodedBatches(
+export function encodedBatches(
   policy: Policy,
   dataset: Dataset,
   options: BatchOptions & { signal: AbortSignal },
 ): AsyncGenerator<EncodedBatch, void, undefined> {
-  const source = batches(dataset, options);
-  const fetch = async (): Promise<EncodedBatch | undefined> => {
+  return oneAhead(batches(dataset, options), async (batch) => ({
+    ...batch,
+    encoded: await policy.encode(batch.rows, options.signal),
+  }));
+}
+
+/** `source` with each item prepared while the one before it is in use. */
+export async function* oneAhead<From, To>(
+  source: AsyncGenerator<From, void, undefined>,
+  prepare: (item: From) => Promise<To>,
+): AsyncGenerator<To, void, undefined> {
+  const fetch = async (): Promise<To | undefined> => {
     const next = await source.next();
-    if (next.done === true) return undefined;
-    return { ...next.value, encoded: await policy.encode(next.value.rows, options.signal) };
+    return next.done === true ? undefined : prepare(next.value);
   };
   let coming = fetch();
   try {
     for (;;) {
-      const batch = await coming;
-      if (batch === undefined) return;
+      const item = await coming;
+      if (item === undefined) return;
       coming = fetch();
-      // Its failure is thrown when the batch is asked for, which may be never.
+      // Its failure is thrown when the item is asked for, which may be never.
       coming.catch(() => undefined);
-      yield batch;
+      yield item;
     }
   } finally {
     await coming.catch(() => undefined);

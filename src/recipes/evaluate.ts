@@ -1,28 +1,47 @@
 /**
- * Evaluation of a judge: greedy or sampled, both orders, with and without chain of thought, an unseen sub-set apart. The
- * interval is Wilson's over items: the two orders of one item are not two observations.
+ * Evaluation of a judge: greedy or sampled, both orders, with and without chain of thought, an unseen sub-set apart. It only
+ * samples and marks; the numbers follow from the judgements (src/evaluation).
  */
 import { z } from 'zod';
 import type { Row } from '../data/rows.js';
 import { parseOptions } from '../engine/parse-options.js';
+import { otherOrder, readChoice, type Choice, type Judgement } from '../evaluation/judgement.js';
+import { readTotals } from '../evaluation/totals.js';
+import { goldAnswer } from '../rewards/accuracy.js';
 import type { RecipeContext } from './context.js';
-import { wilsonInterval } from './evaluate-statistics.js';
+import { evaluationResult, type EvaluationResult } from './evaluate-result.js';
+import { drawKept, type KeptSamples } from './evaluate-samples.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, verdictOf, type Judge } from './judge.js';
 import { Pace } from './pace.js';
+
+export type { EvaluationResult } from './evaluate-result.js';
+export type { KeptSamples } from './evaluate-samples.js';
 
 /** One test item: as it is, in the other order, and asked without chain of thought. */
 export interface EvaluationItem {
   row: Row;
   swapped?: Row;
   direct?: Row;
+  /** `direct` in the other order. */
+  directSwapped?: Row;
   /** Belongs to the unseen sub-set. */
   unseen: boolean;
+  /** Which candidate of `row` is better. Default: the one that `solution` names, if it names one. */
+  goldChoice?: Choice;
+  /** `row` shows the candidates in the other order than the data. */
+  isSwapped?: boolean;
+  /** Sub-sets, by name of the division. */
+  subsets?: Record<string, string>;
+  /** Items of one cluster count only when all are right. */
+  cluster?: string;
 }
 
 export interface EvaluationSet {
   readonly name: string;
   readonly size: number;
+  /** Equal for equal content; keeps samples of another content from being taken for these. */
+  readonly fingerprint?: string;
   item(index: number): Promise<EvaluationItem>;
 }
 
@@ -52,44 +71,30 @@ export const evaluateOptionsSchema = samplesNeedTemperature(evaluateOptions);
 
 export type EvaluateOptions = z.input<typeof evaluateOptionsSchema>;
 
-export interface EvaluationResult {
-  name: string;
-  /** Items outside and inside the unseen sub-set. */
-  count: number;
-  unseenCount: number;
-  /** Mean over items and orders outside the unseen sub-set, with its 95 % interval; null without such items. */
-  accuracy: number | null;
-  accuracyLow: number | null;
-  accuracyHigh: number | null;
-  unseenAccuracy: number | null;
-  unseenAccuracyLow: number | null;
-  unseenAccuracyHigh: number | null;
-  /** Accuracy when asked without chain of thought; null when no item asks so. */
-  directAccuracy: number | null;
-  unseenDirectAccuracy: number | null;
-  formatRate: number;
-  unparsedRate: number;
-  truncatedRate: number;
-  /** Share of items whose two orders name the same candidate; null when no item has both. */
-  orderConsistency: number | null;
-  meanLength: number;
-  /** Means of what `inspect` returned, by name. */
-  extras: Record<string, number>;
-  seconds: number;
-  tokensPerSecond: number;
-  /** Mark of each item, mean over orders, by id: for paired tests. */
-  marks: Record<string, number>;
-}
-
 export interface Evaluator {
   set: EvaluationSet;
   judge?: Judge;
   options?: EvaluateOptions;
   /** Further shares of a completion (null where they do not apply), averaged into `extras`. Not called for direct rows. */
   inspect?: (text: string, row: Row) => Record<string, number | null>;
+  /** The candidate that an answer names. Default: "Image 1", "Video 2", "Answer 1", or a tie. */
+  readChoice?: (answer: string, row: Row) => Choice | null;
+  /** The totals a rationale states for the two candidates. Default: UnifiedReward-Think's "Total score" lines. */
+  readTotals?: (text: string, row: Row) => readonly [number, number] | null;
+  /** Told of every judgement with its completion, in the order of the items. */
+  onJudgement?: (judgement: Judgement) => void;
+  /** Where completions are kept and read back. Default of the recipe: the pool of its run. */
+  kept?: KeptSamples;
 }
 
-type Role = 'row' | 'swapped' | 'direct';
+/** A prompt of an item. */
+interface Asked {
+  row: Row;
+  key: string;
+  item: EvaluationItem;
+  order: Judgement['order'];
+  direct: boolean;
+}
 
 /** Runs an evaluation inside a recipe, telling its progress; emits 'evaluation-end'. `onChunk` runs after each chunk. */
 export async function evaluateNow(
@@ -98,47 +103,32 @@ export async function evaluateNow(
   step = 0,
   onChunk?: () => Promise<void>,
 ): Promise<EvaluationResult> {
-  const { set, judge = defaultJudge, inspect } = evaluator;
+  const { set, kept } = evaluator;
   const options = parseOptions(evaluateOptionsSchema, evaluator.options ?? {}, 'options');
+  const name = [set.name, ...(set.fingerprint === undefined ? [] : [set.fingerprint])].join(' ');
   const startedMs = performance.now();
-  const tally = new Tally();
+  const judgements: Judgement[] = [];
   const pace = new Pace();
+  let drawn = 0;
+  let judged = 0;
+  let right = 0;
   for (let start = 0; start < set.size; start += options.chunkItems) {
     const stop = Math.min(set.size, start + options.chunkItems);
-    const asked: { row: Row; role: Role; item: number; unseen: boolean }[] = [];
     const indices = Array.from({ length: stop - start }, (_, offset) => start + offset);
     const items = await Promise.all(indices.map((index) => set.item(index)));
-    for (const [offset, { row, swapped, direct, unseen }] of items.entries()) {
-      const index = start + offset;
-      asked.push({ row, role: 'row', item: index, unseen });
-      if (swapped !== undefined) asked.push({ row: swapped, role: 'swapped', item: index, unseen });
-      if (direct !== undefined) asked.push({ row: direct, role: 'direct', item: index, unseen });
-      tally.addItem(index, row.id, unseen);
+    const asked = items.flatMap((item, offset) => promptsOf(item, start + offset));
+    const { texts, tokens } = await drawKept(context, name, asked, options, kept);
+    drawn += tokens;
+    for (const [i, prompt] of asked.entries()) {
+      for (const { sample, text, numTokens, finishReason } of texts[i]!) {
+        const judgement = judge(evaluator, prompt, sample, text, numTokens, finishReason === 'length');
+        judgements.push(judgement);
+        evaluator.onJudgement?.({ ...judgement, text });
+        judged += Number(!prompt.direct);
+        right += Number(!prompt.direct && judgement.correct);
+        await pace.breathe();
+      }
     }
-    const rows = await context.policy.encode(
-      asked.map(({ row }) => row),
-      context.signal,
-    );
-    const { samples, seed, temperature, maxNewTokens } = options;
-    const stats = await context.policy.draw(
-      rows,
-      { count: samples, seed, temperature, maxNewTokens, signal: context.signal },
-      ({ item: position, text, tokens, finishReason }) => {
-        const { row, role, item } = asked[position]!;
-        const { correct, answer } = verdictOf(judge, row, text);
-        if (role === 'direct') return tally.addDirect(item, correct);
-        tally.addJudgement(item, role, {
-          correct,
-          answer,
-          hasFormat: judge.hasFormat(text),
-          truncated: finishReason === 'length',
-          length: tokens.length,
-          extras: inspect?.(text, row) ?? {},
-        });
-      },
-    );
-    context.countTokens(stats.completionTokens);
-    tally.tokens += stats.completionTokens;
     const seconds = (performance.now() - startedMs) / 1000;
     context.emit({
       type: 'sampling-progress',
@@ -146,135 +136,87 @@ export async function evaluateNow(
       purpose: set.name,
       done: stop,
       total: set.size,
-      accuracy: tally.accuracySoFar,
-      tokensPerSecond: tally.tokens / seconds,
+      accuracy: judged === 0 ? 0 : right / judged,
+      tokensPerSecond: drawn / seconds,
       secondsLeft: (seconds / stop) * (set.size - stop),
     });
     await onChunk?.();
     await pace.breathe();
   }
-  const result = tally.result(set.name, (performance.now() - startedMs) / 1000);
+  const seconds = (performance.now() - startedMs) / 1000;
+  const result = await evaluationResult(set.name, judgements, { seconds, tokens: drawn, seed: options.seed });
   context.emit({ type: 'evaluation-end', stage: context.stage, name: set.name, step, result });
   return result;
 }
 
-/** The evaluation as a recipe of its own. */
+/** The evaluation as a recipe of its own. Its weights are fixed, so a killed one goes on where it was. */
 export function evaluate(evaluator: Evaluator): Recipe<EvaluationResult> {
   return {
     kind: 'evaluate',
     config: { set: evaluator.set.name, ...parseOptions(evaluateOptionsSchema, evaluator.options ?? {}, 'options') },
-    run: (context) => evaluateNow(context, evaluator, 0, () => context.leaveIfStopped(0, () => null)),
+    run: (context) => {
+      const progress = context.progress<{ weights: string }>() ?? { weights: context.weightsName };
+      const pool = context.run?.samples;
+      const kept = evaluator.kept ?? (pool === undefined ? undefined : { pool, ...progress });
+      const whole = kept === undefined ? evaluator : { ...evaluator, kept };
+      return evaluateNow(context, whole, 0, () => context.leaveIfStopped(0, () => progress));
+    },
   };
 }
 
-interface Judgement {
-  correct: boolean;
-  answer: string | null;
-  hasFormat: boolean;
-  truncated: boolean;
-  length: number;
-  extras: Record<string, number | null>;
+/** What is asked of an item, each prompt under its own key. */
+function promptsOf(item: EvaluationItem, index: number): Asked[] {
+  const { row, swapped, direct, directSwapped, isSwapped = false } = item;
+  const [own, other] = isSwapped ? (['swapped', 'given'] as const) : (['given', 'swapped'] as const);
+  const prompt = (name: string, of: Row | undefined, order: Judgement['order'], isDirect: boolean): Asked[] =>
+    of === undefined ? [] : [{ row: of, key: `${index} ${name}`, item, order, direct: isDirect }];
+  return [
+    ...prompt('row', row, own, false),
+    ...prompt('swapped', swapped, other, false),
+    ...prompt('direct', direct, own, true),
+    ...prompt('direct swapped', directSwapped, other, true),
+  ];
 }
 
-interface ItemTally {
-  id: string;
-  unseen: boolean;
-  row: Judgement[];
-  swapped: Judgement[];
-  direct: boolean[];
+function judge(
+  evaluator: Evaluator,
+  { row, item, order, direct }: Asked,
+  sample: number,
+  text: string,
+  length: number,
+  truncated: boolean,
+): Judgement {
+  const { judge: by = defaultJudge, inspect } = evaluator;
+  const choose = evaluator.readChoice ?? readChoice;
+  const { correct, answer } = verdictOf(by, row, text);
+  const gold = goldAnswer(row);
+  const goldChoice = goldChoiceOf(item, order, choose(gold, row));
+  return {
+    item: item.row.id,
+    subsets: item.subsets ?? {},
+    cluster: item.cluster ?? null,
+    unseen: item.unseen,
+    order,
+    direct,
+    sample,
+    gold,
+    goldChoice,
+    answer,
+    choice: goldChoice === null || answer === null ? null : choose(answer, row),
+    correct,
+    format: by.hasFormat(text),
+    truncated,
+    length,
+    totals: goldChoice === null || direct ? null : copyOf((evaluator.readTotals ?? readTotals)(text, row)),
+    extras: direct ? {} : (inspect?.(text, row) ?? {}),
+  };
 }
 
-const mean = (values: readonly number[]): number | null =>
-  values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
-
-/** Collects judgements item by item and turns them into rates. */
-class Tally {
-  readonly #items = new Map<number, ItemTally>();
-  #correct = 0;
-  #judged = 0;
-  tokens = 0;
-
-  addItem(index: number, id: string, unseen: boolean): void {
-    this.#items.set(index, { id, unseen, row: [], swapped: [], direct: [] });
-  }
-
-  addJudgement(index: number, role: 'row' | 'swapped', judgement: Judgement): void {
-    this.#items.get(index)![role].push(judgement);
-    this.#judged++;
-    if (judgement.correct) this.#correct++;
-  }
-
-  addDirect(index: number, correct: boolean): void {
-    this.#items.get(index)!.direct.push(correct);
-  }
-
-  get accuracySoFar(): number {
-    return this.#judged === 0 ? 0 : this.#correct / this.#judged;
-  }
-
-  result(name: string, seconds: number): EvaluationResult {
-    const items = [...this.#items.values()];
-    const all = items.flatMap(({ row, swapped }) => [...row, ...swapped]);
-    const seen = accuracyOf(items.filter(({ unseen }) => !unseen));
-    const unseen = accuracyOf(items.filter((item) => item.unseen));
-    // Which order is which is known by the gold answer, so "names the same candidate" is "both right or both wrong",
-    // and an order without an answer names none.
-    const pairs = items.filter(({ row, swapped }) => row.length > 0 && swapped.length > 0);
-    const consistent = pairs.map(({ row, swapped }) => {
-      const [a, b] = [row[0]!, swapped[0]!];
-      return Number(a.answer !== null && b.answer !== null && a.correct === b.correct);
-    });
-    return {
-      name,
-      count: seen.count,
-      unseenCount: unseen.count,
-      accuracy: seen.accuracy,
-      accuracyLow: seen.low,
-      accuracyHigh: seen.high,
-      unseenAccuracy: unseen.accuracy,
-      unseenAccuracyLow: unseen.low,
-      unseenAccuracyHigh: unseen.high,
-      directAccuracy: seen.direct,
-      unseenDirectAccuracy: unseen.direct,
-      formatRate: mean(all.map(({ hasFormat }) => Number(hasFormat))) ?? 0,
-      unparsedRate: mean(all.map(({ answer }) => Number(answer === null))) ?? 0,
-      truncatedRate: mean(all.map(({ truncated }) => Number(truncated))) ?? 0,
-      orderConsistency: mean(consistent),
-      meanLength: mean(all.map(({ length }) => length)) ?? 0,
-      extras: meanExtras(all),
-      seconds,
-      tokensPerSecond: this.tokens / seconds,
-      marks: Object.fromEntries(items.map((item) => [item.id, markOf(item)])),
-    };
-  }
+/** An answer such as "equal" is a tie only where the item says that it compares two candidates. */
+function goldChoiceOf(item: EvaluationItem, order: Judgement['order'], named: Choice | null): Choice | null {
+  if (item.goldChoice === undefined) return named === 'tie' ? null : named;
+  return (order === 'swapped') === (item.isSwapped ?? false) ? item.goldChoice : otherOrder(item.goldChoice);
 }
 
-const markOf = ({ row, swapped }: ItemTally): number =>
-  mean([...row, ...swapped].map(({ correct }) => Number(correct))) ?? 0;
-
-function accuracyOf(items: readonly ItemTally[]): {
-  count: number;
-  accuracy: number | null;
-  low: number | null;
-  high: number | null;
-  direct: number | null;
-} {
-  const accuracy = mean(items.map(markOf));
-  const interval = accuracy === null ? null : wilsonInterval(accuracy * items.length, items.length);
-  const direct = mean(items.flatMap((item) => item.direct.map(Number)));
-  return { count: items.length, accuracy, low: interval?.low ?? null, high: interval?.high ?? null, direct };
-}
-
-function meanExtras(judgements: readonly Judgement[]): Record<string, number> {
-  const sums = new Map<string, { sum: number; count: number }>();
-  for (const { extras } of judgements) {
-    for (const [name, value] of Object.entries(extras)) {
-      if (value === null) continue;
-      const entry = sums.get(name) ?? { sum: 0, count: 0 };
-      entry.sum += value;
-      entry.count++;
-      sums.set(name, entry);
-    }
-  }
-  return Object.fromEntries([...sums].map(([name, { sum, count }]) => [name, sum / count]));
-}
+const copyOf = (totals: readonly [number, number] | null): [number, number] | null =>
+  totals === null ? null : [...totals];

@@ -1,5 +1,6 @@
 /** What a train job tells while it runs: plain data, noun-verb names, in the order things happened. */
 import type { EvaluationResult } from './evaluate.js';
+import type { ScorerResult } from './evaluate-scorer.js';
 
 export interface StageStart {
   type: 'stage-start';
@@ -50,6 +51,15 @@ export interface EvaluationEnd {
   result: EvaluationResult;
 }
 
+/** A scorer was evaluated on pairs. */
+export interface ScoringEnd {
+  type: 'scoring-end';
+  stage: string;
+  name: string;
+  step: number;
+  result: Omit<ScorerResult, 'scores'>;
+}
+
 export interface CheckpointSaved {
   type: 'checkpoint-saved';
   stage: string;
@@ -81,13 +91,22 @@ export interface RunEnd {
 }
 
 export type TrainEvent =
-  StageStart | StepEnd | SamplingProgress | EvaluationEnd | CheckpointSaved | NoteTaken | StageEnd | RunEnd;
+  | StageStart
+  | StepEnd
+  | SamplingProgress
+  | EvaluationEnd
+  | ScoringEnd
+  | CheckpointSaved
+  | NoteTaken
+  | StageEnd
+  | RunEnd;
 
 const isTrainEvent: Readonly<Record<TrainEvent['type'], true>> = {
   'stage-start': true,
   'step-end': true,
   'sampling-progress': true,
   'evaluation-end': true,
+  'scoring-end': true,
   'checkpoint-saved': true,
   'note-taken': true,
   'stage-end': true,

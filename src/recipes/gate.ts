@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { GavelError } from '../errors.js';
-import { wilsonInterval } from './evaluate-statistics.js';
+import { wilsonInterval } from '../evaluation/interval.js';
 
 export const gateSchema = z
   .strictObject({

@@ -1,74 +1,73 @@
-/** Metrics of one rollout under the names users of GRPO know. */
-import type { NativeGroup, NativeStepResult } from '../binding/contract.js';
-import type { Advantages } from '../rewards/advantages.js';
-import type { RewardTable } from '../rewards/reward.js';
-import type { DrawnCompletion } from './policy.js';
-
-export interface RolloutFacts {
-  drawn: readonly DrawnCompletion[];
-  table: RewardTable;
-  advantages: Advantages;
-  /** What was trained, after dropping; `trained` is the first update's result on it. */
-  groups: readonly NativeGroup[];
-  trained: NativeStepResult | undefined;
-  hasFormat: (text: string) => boolean;
-}
+/**
+ * Metrics of one rollout under the names users of GRPO know. Everything that was drawn counts, also what dynamic sampling
+ * replaced: these are measures of the policy, not of what it was trained on.
+ */
+import { computeAdvantages } from '../rewards/advantages.js';
+import type { Rollout } from './grpo-rollout.js';
 
 interface Moments {
   mean: number;
   std: number;
 }
 
-/** Mean and standard deviation (n - 1), NaN left out. */
-function moments(values: Iterable<number>): Moments {
+/** Mean and standard deviation (n - 1), NaN left out; undefined of nothing. */
+function moments(values: Iterable<number>): Moments | undefined {
   const present = [...values].filter((value) => !Number.isNaN(value));
-  const mean = present.reduce((sum, value) => sum + value, 0) / Math.max(1, present.length);
+  if (present.length === 0) return undefined;
+  const mean = present.reduce((sum, value) => sum + value, 0) / present.length;
   const squares = present.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   return { mean, std: present.length < 2 ? 0 : Math.sqrt(squares / (present.length - 1)) };
 }
 
-export function rolloutMetrics(facts: RolloutFacts): Record<string, number> {
-  const { drawn, table, advantages, groups, trained, hasFormat } = facts;
-  const lengths = drawn.map(({ tokens }) => tokens.length);
-  const metrics: Record<string, number> = {
-    reward: moments(advantages.rewards).mean,
-    reward_std: moments(advantages.groupStds).mean,
-    frac_reward_zero_std: advantages.fracRewardZeroStd,
-    'completions/mean_length': moments(lengths).mean,
-    'completions/min_length': Math.min(...lengths),
-    'completions/max_length': Math.max(...lengths),
-    'completions/clipped_ratio': moments(drawn.map(({ finishReason }) => Number(finishReason === 'length'))).mean,
-    format_rate: moments(drawn.map(({ text }) => Number(hasFormat(text)))).mean,
-    ...logprobDifference(groups, trained),
+/** Mean, least and most; 0 without any, as TRL writes it. */
+function spread(name: string, lengths: readonly number[]): Record<string, number> {
+  const values = lengths.length === 0 ? [0] : lengths;
+  return {
+    [`completions/mean_${name}`]: values.reduce((sum, length) => sum + length, 0) / values.length,
+    [`completions/min_${name}`]: values.reduce((least, length) => Math.min(least, length)),
+    [`completions/max_${name}`]: values.reduce((most, length) => Math.max(most, length)),
   };
-  for (const [k, name] of table.names.entries()) {
-    const { mean, std } = moments(table.values.map((row) => row[k] ?? NaN));
-    metrics[`rewards/${name}/mean`] = mean;
-    metrics[`rewards/${name}/std`] = std;
-  }
-  return metrics;
 }
 
-/** How far the trainer's log-probs are from the sampler's before any update: exactly 0 on an exact engine. */
-function logprobDifference(
-  groups: readonly NativeGroup[],
-  trained: NativeStepResult | undefined,
+/** Mean and spread of rewards, under these names; left out where every reward is missing. */
+function rewardMoments(mean: string, std: string, values: Iterable<number>): Record<string, number> {
+  const found = moments(values);
+  return found === undefined ? {} : { [mean]: found.mean, [std]: found.std };
+}
+
+const share = (flags: readonly boolean[]): number => flags.filter(Boolean).length / flags.length;
+
+/** `reward` is absent when every reward function had no opinion on every completion. */
+export function rolloutMetrics(
+  { drawn, groups, names, weights, rounds, replaced }: Rollout,
+  hasFormat: (text: string) => boolean,
 ): Record<string, number> {
-  if (trained === undefined) return {};
-  let at = 0;
-  let sum = 0;
-  let max = 0;
-  for (const { completions } of groups) {
-    for (const { oldLogprobs } of completions) {
-      for (const old of oldLogprobs ?? []) {
-        const difference = Math.abs(trained.logprobs[at++]! - old);
-        sum += difference;
-        max = Math.max(max, difference);
-      }
-    }
-  }
-  return {
-    'sampling/sampling_logp_difference/mean': at === 0 ? 0 : sum / at,
-    'sampling/sampling_logp_difference/max': max,
+  const completions = drawn.flatMap((group) => group.completions);
+  const table = drawn.flatMap(({ rewards }) => rewards);
+  const groupSize = drawn[0]!.completions.length;
+  const { rewards, fracRewardZeroStd } = computeAdvantages(table, { groupSize, weights });
+  const ended = completions.filter(({ finishReason }) => finishReason === 'stop');
+  const metrics: Record<string, number> = {
+    ...rewardMoments('reward', 'reward_std', rewards),
+    frac_reward_zero_std: fracRewardZeroStd,
+    ...spread(
+      'length',
+      completions.map(({ tokens }) => tokens.length),
+    ),
+    ...spread(
+      'terminated_length',
+      ended.map(({ tokens }) => tokens.length),
+    ),
+    'completions/clipped_ratio': 1 - ended.length / completions.length,
+    format_rate: share(completions.map(({ text }) => hasFormat(text))),
+    parse_fail: share(drawn.flatMap(({ verdicts }) => verdicts.map(({ answer }) => answer === null))),
+    'dynamic_sampling/rounds': rounds,
+    'dynamic_sampling/groups_drawn': groups.length + replaced,
+    'dynamic_sampling/groups_replaced': replaced,
   };
+  for (const [k, name] of names.entries()) {
+    const column = table.map((row) => row[k] ?? NaN);
+    Object.assign(metrics, rewardMoments(`rewards/${name}/mean`, `rewards/${name}/std`, column));
+  }
+  return metrics;
 }

@@ -2,7 +2,7 @@
 import type { Row } from '../data/rows.js';
 import { accuracyReward, goldAnswer } from '../rewards/accuracy.js';
 import { formatReward, hasStrictFormat } from '../rewards/format.js';
-import { evaluateRewards, type NamedReward } from '../rewards/reward.js';
+import { evaluateRewards, type NamedReward, type RewardTable } from '../rewards/reward.js';
 import { strictVerifier, type Verdict, type Verifier } from '../rewards/verifier.js';
 import type { DrawnCompletion } from './policy.js';
 
@@ -28,13 +28,14 @@ export function verdictOf(judge: Judge, row: Row, text: string): Verdict {
   return judge.verifier(text, goldAnswer(row));
 }
 
-/** Reward table of the completions of `rows`, in their order. */
+/** Reward table of the completions of `rows`, in their order. An aborted signal ends the wait for slow functions. */
 export async function rewardTable(
-  judge: Judge,
+  judge: Pick<Judge, 'rewards'>,
   rows: readonly Row[],
   completions: readonly DrawnCompletion[],
-): ReturnType<typeof evaluateRewards> {
-  return evaluateRewards(
+  signal?: AbortSignal,
+): Promise<RewardTable> {
+  const table = evaluateRewards(
     judge.rewards,
     completions.map(({ item, text, tokens, finishReason }) => ({
       row: rows[item]!,
@@ -43,4 +44,20 @@ export async function rewardTable(
       finishReason,
     })),
   );
+  return signal === undefined ? table : unlessAborted(table, signal);
+}
+
+/** What `promise` gives, or a rejection with the signal's reason when that comes first. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason as Error);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
+  }
 }

@@ -15,8 +15,8 @@ import { nameKey } from './seeded.js';
 export interface DrawOptions {
   /** Samples of each row. */
   count: number;
-  /** Index of the first one. Default: 0. */
-  firstSample?: number;
+  /** Index of the first one, or of each row's first one. Default: 0. */
+  firstSample?: number | readonly number[];
   seed: number;
   /** 0 is greedy. */
   temperature: number;
@@ -76,6 +76,11 @@ export class Policy implements AsyncDisposable {
     return this.#data.encode(rows, { signal });
   }
 
+  /** A target as the model's input: its tokens and the end-of-turn token. */
+  encodeCompletion(text: string): Int32Array {
+    return Int32Array.from([...this.#tokenizer.encode(text), this.#tokenizer.eosId]);
+  }
+
   /** Text of sampled tokens, special tokens left out. */
   decode(tokens: Int32Array): string {
     return this.#tokenizer.decode(tokens, { skipSpecial: true });
@@ -91,12 +96,12 @@ export class Policy implements AsyncDisposable {
     onCompletion: (completion: DrawnCompletion) => void,
   ): Promise<SampleStats> {
     const { count, firstSample = 0, seed, temperature, topK, topP, minP, maxNewTokens, signal } = options;
-    const requests = rows.map((row): SampleRequest => ({
+    const requests = rows.map((row, i): SampleRequest => ({
       id: nameKey(row.id),
       promptTokens: row.promptTokens,
       images: row.images,
       count,
-      firstSample,
+      firstSample: typeof firstSample === 'number' ? firstSample : firstSample[i]!,
       maxNewTokens,
       seed,
       temperature,

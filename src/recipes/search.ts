@@ -4,7 +4,7 @@
  * accuracy has left chance (by its confidence bound) but is not saturated.
  */
 import { z } from 'zod';
-import { wilsonInterval } from './evaluate-statistics.js';
+import { wilsonInterval } from '../evaluation/interval.js';
 
 export const searchSchema = z
   .strictObject({

@@ -15,7 +15,8 @@ import { microBatchSchema, microBatchTokens, optimizerOptions, optimizerSchema }
 import { supervisedGroup } from './policy.js';
 import { scheduleFactor, scheduleSchema } from './schedules.js';
 import { decideSearch, searchSchema, settleSearch, type SearchPoint } from './search.js';
-import { StepClock } from './step-clock.js';
+import type { StepClock } from './step-clock.js';
+import { stepLoop, type StepPlan } from './step-loop.js';
 import { StepReporter } from './step-report.js';
 
 export const sftOptionsSchema = z
@@ -68,9 +69,7 @@ interface Point extends SearchPoint {
   validation?: Omit<EvaluationResult, 'marks'>;
 }
 
-interface Progress {
-  step: number;
-  totalSteps: number;
+interface Progress extends StepPlan {
   /** Validations are `every` steps apart, from step `from` on. */
   every: number | undefined;
   from: number;
@@ -143,7 +142,6 @@ async function trainUntilDone(
 ): Promise<boolean> {
   const { signal } = context;
   const reporter = new StepReporter(context);
-  const clock = new StepClock(progress.totalSteps, progress.every);
   const { batchSize, seed } = options;
   const source = encodedBatches(context.policy, parts.data, {
     batchSize,
@@ -151,25 +149,23 @@ async function trainUntilDone(
     signal,
     ...(progress.cursor === undefined ? {} : { cursor: progress.cursor }),
   });
-  if (progress.step >= clock.totalSteps) return false;
-  for await (const batch of source) {
-    const startedMs = performance.now();
-    await trainStep(context, options, progress, clock, reporter, batch);
-    if (isEvaluationDue(parts, progress)) {
+  let rewound = false;
+  try {
+    await stepLoop(context, progress, progress.every, async (clock) => {
+      const { value: batch } = await source.next();
+      await trainStep(context, options, progress, clock, reporter, batch!);
+      if (!isEvaluationDue(parts, progress)) {
+        if (progress.step % options.checkpointEvery === 0) await context.checkpoint(progress.step, progress);
+        return 'continue';
+      }
       const decision = await evaluatePoint(context, parts.validation!, options, progress);
-      if (decision === 'rewound') return true;
-      if (decision === 'accepted') return false;
-    } else if (progress.step % options.checkpointEvery === 0) await context.checkpoint(progress.step, progress);
-    await context.leaveIfStopped(progress.step, () => progress);
-    if (clock.record((performance.now() - startedMs) / 1000, progress.step, context.secondsLeft)) {
-      context.note(`The plan was shortened to ${clock.totalSteps} steps to fit its time budget.`, {
-        steps: clock.totalSteps,
-      });
-    }
-    progress.totalSteps = clock.totalSteps;
-    if (progress.step >= clock.totalSteps || context.secondsLeft < clock.stepSeconds) break;
+      rewound = decision === 'rewound';
+      return decision === 'continue' ? 'continue' : 'leave';
+    });
+  } finally {
+    await source.return();
   }
-  return false;
+  return rewound;
 }
 
 function isEvaluationDue(parts: SftParts, { step, every, from }: Progress): boolean {

@@ -13,7 +13,7 @@ export interface StepFacts {
   loss: number;
   reward: number | null;
   learningRate: number;
-  update: NativeOptimizerResult;
+  update: Pick<NativeOptimizerResult, 'gradNorm' | 'applied'>;
   /** Tokens sampled and trained. */
   tokens: number;
   metrics: Record<string, number>;

@@ -10,10 +10,13 @@ import { GavelError } from '../errors.js';
 export interface SwapOptions {
   /**
    * Image indices of candidate 1 and of candidate 2, equally many (frames of two videos, say). Default: [[0], [1]] for a row
-   * of exactly two images.
+   * of exactly two images; two videos of a row without images change places likewise.
    */
   images?: readonly [readonly number[], readonly number[]];
-  /** The texts of two candidate answers as they stand in the prompt, each exactly once; they change places. */
+  /**
+   * The texts of two candidate answers as they stand in the prompt, each exactly once; they change places. Default:
+   * `meta.answers` of the row, where it holds two texts.
+   */
   answers?: readonly [string, string];
 }
 
@@ -36,8 +39,16 @@ export function swapNames(text: string): string {
  */
 export function swapCandidates(row: Row, options: SwapOptions = {}): Row {
   const swapped: Row = { ...row };
-  if (options.answers !== undefined) swapped.prompt = swapAnswers(row, options.answers);
-  if (options.images !== undefined || options.answers === undefined) swapped.images = swapImages(row, options.images);
+  const answers = options.answers ?? answersOf(row);
+  const videos = row.videos ?? [];
+  if (answers !== undefined) {
+    swapped.prompt = swapAnswers(row, answers);
+    if (row.meta?.['answers'] !== undefined) swapped.meta = { ...row.meta, answers: [answers[1], answers[0]] };
+  }
+  if (options.images !== undefined) swapped.images = swapImages(row, options.images);
+  else if (answers === undefined && row.images.length === 0 && videos.length === 2) {
+    swapped.videos = [videos[1]!, videos[0]!];
+  } else if (answers === undefined) swapped.images = swapImages(row, undefined);
   if (row.completion !== undefined) swapped.completion = swapNames(row.completion);
   if (row.solution !== undefined) {
     swapped.solution = swapNames(row.solution);
@@ -54,9 +65,19 @@ export function balanceOrder(row: Row, seed: number, options: SwapOptions = {}):
   return { ...(swapped ? swapCandidates(row, options) : row), meta: { ...row.meta, swapped } };
 }
 
+function answersOf(row: Row): readonly [string, string] | undefined {
+  const answers = row.meta?.['answers'];
+  const isPair =
+    Array.isArray(answers) && answers.length === 2 && answers.every((answer) => typeof answer === 'string');
+  return isPair ? (answers as unknown as readonly [string, string]) : undefined;
+}
+
 function swapImages(row: Row, candidates: SwapOptions['images']): Row['images'] {
   if (candidates === undefined && row.images.length !== 2) {
-    throw cannotSwap(row, `two images (or the indices of each candidate's), not ${row.images.length} images`);
+    throw cannotSwap(
+      row,
+      `two images or two videos (or the indices of each candidate's images), not ${row.images.length} images and ${row.videos?.length ?? 0} videos`,
+    );
   }
   const [first, second] = candidates ?? [[0], [1]];
   const named = [...first, ...second];

@@ -84,29 +84,108 @@ describe('the gradient of a GRPO step', async () => {
 
   const far = (a: Float32Array[], b: Float32Array[]): number => Math.max(...a.map((one, i) => relativeL2(one, b[i]!)));
 
-  it.each(lossTypes.flatMap((type) => (['token', 'sequence'] as const).map((level) => [type, level] as const)))(
-    '%s with ratios by %s is the same for any cut',
-    async (type, level) => {
-      const kind = objective(type, level);
-      const whole = await step([groups], kind, {});
+  const everyCase = lossTypes.flatMap((type) =>
+    (['token', 'sequence'] as const).map((level) => [type, level] as const),
+  );
+
+  it.each(everyCase)('%s with ratios by %s is the same for any cut', async (type, level) => {
+    const kind = objective(type, level);
+    const whole = await step([groups], kind, {});
+    expect(whole.microBatches).toBe(1);
+    expect(Math.max(...whole.gradients.flatMap((one) => [...one].map(Math.abs)))).toBeGreaterThan(1e-4);
+    for (const [budget, count] of [
+      [1, 4],
+      [72, 3],
+    ] as const) {
+      const cut = await step([groups], kind, { maxTokensPerMicroBatch: budget });
+      expect(cut.microBatches).toBe(count);
+      expect(Math.abs(cut.loss - whole.loss)).toBeLessThan(1e-6);
+      expect(far(cut.gradients, whole.gradients)).toBeLessThan(1e-5);
+    }
+    const denominators = { stepCompletions, stepTokens };
+    const calls = await step([groups.slice(2), groups.slice(0, 2)], kind, denominators);
+    expect(Math.abs(calls.loss - whole.loss)).toBeLessThan(1e-6);
+    expect(far(calls.gradients, whole.gradients)).toBeLessThan(1e-5);
+    // Calls that know nothing of each other give another step: the comparison above can fail.
+    const apart = await step([groups.slice(2), groups.slice(0, 2)], kind, {});
+    expect(far(apart.gradients, whole.gradients)).toBeGreaterThan(0.1);
+  });
+
+  // Every filter, bonus and factor that knows of other tokens than its own.
+  const filtered = (type: NativeLossType, level: 'token' | 'sequence'): NativeGrpoObjective => ({
+    ...objective(type, level),
+    klEstimator: 'k2',
+    ...(['cispo', 'sapo', 'vespo'].includes(type) ? {} : { dualClip: 1.25 }),
+    entropyCoef: 0.05,
+    topEntropyQuantile: 0.6,
+    offPolicyThreshold: 0.02,
+  });
+  const weighted = groups.map((one, g) => ({
+    ...one,
+    completions: one.completions.map((completion, c) => ({
+      ...completion,
+      samplingLogprobs: completion.oldLogprobs.map((value, i) => value + (noise(i + 70 * g + 9 * c) - 0.5) * 0.3),
+      importanceRatio: Float32Array.from(completion.mask!, (on, i) => (on === 1 ? 0.5 + noise(i + 31 * g + c) : 1)),
+    })),
+  }));
+
+  it.each(everyCase)(
+    '%s with ratios by %s, filters, entropy bonus and factors is the same for any cut',
+    async (...one) => {
+      const kind = filtered(...one);
+      const whole = await step([weighted], kind, {});
       expect(whole.microBatches).toBe(1);
-      expect(Math.max(...whole.gradients.flatMap((one) => [...one].map(Math.abs)))).toBeGreaterThan(1e-4);
       for (const [budget, count] of [
         [1, 4],
         [72, 3],
       ] as const) {
-        const cut = await step([groups], kind, { maxTokensPerMicroBatch: budget });
+        const cut = await step([weighted], kind, { maxTokensPerMicroBatch: budget });
         expect(cut.microBatches).toBe(count);
         expect(Math.abs(cut.loss - whole.loss)).toBeLessThan(1e-6);
         expect(far(cut.gradients, whole.gradients)).toBeLessThan(1e-5);
       }
-      const denominators = { stepCompletions, stepTokens };
-      const calls = await step([groups.slice(2), groups.slice(0, 2)], kind, denominators);
-      expect(Math.abs(calls.loss - whole.loss)).toBeLessThan(1e-6);
-      expect(far(calls.gradients, whole.gradients)).toBeLessThan(1e-5);
-      // Calls that know nothing of each other give another step: the comparison above can fail.
-      const apart = await step([groups.slice(2), groups.slice(0, 2)], kind, {});
-      expect(far(apart.gradients, whole.gradients)).toBeGreaterThan(0.1);
+      // The bonus and each filter change the step: the comparison above sees them.
+      for (const off of [{ entropyCoef: 0 }, { topEntropyQuantile: 1 }, { offPolicyThreshold: 1e9 }]) {
+        expect(far((await step([weighted], { ...kind, ...off }, {})).gradients, whole.gradients)).toBeGreaterThan(1e-3);
+      }
     },
   );
+
+  it.each(everyCase)(
+    '%s with ratios by %s counts rows that were dropped because their advantage is 0',
+    async (...one) => {
+      const kind = { ...objective(...one), beta: 0 };
+      const some = groups.map((each, g) => ({
+        ...each,
+        completions: each.completions.map((completion) => (g === 1 ? { ...completion, advantage: 0 } : completion)),
+      }));
+      const whole = await step([some], kind, {});
+      const dropped = await step([some.filter((_, g) => g !== 1)], kind, { stepCompletions, stepTokens });
+      expect(Math.abs(dropped.loss - whole.loss)).toBeLessThan(1e-6);
+      expect(far(dropped.gradients, whole.gradients)).toBeLessThan(1e-5);
+      const forgotten = await step([some.filter((_, g) => g !== 1)], kind, {});
+      expect(far(forgotten.gradients, whole.gradients)).toBeGreaterThan(0.1);
+    },
+  );
+
+  it('finds the entropy threshold of several micro-batches beforehand, to the bit', async () => {
+    const kind = { ...objective('dapo', 'token'), topEntropyQuantile: 0.35 };
+    const { topEntropyQuantile, ...given } = kind;
+    const { entropies } = await model.logprobs(groups, { ...stepOptions, entropy: true }, job());
+    const mask = groups.flatMap(({ completions }) => completions.flatMap((completion) => [...completion.mask!]));
+    const sorted = entropies.filter((_, i) => mask[i] === 1).sort();
+    const rank = (1 - topEntropyQuantile) * (sorted.length - 1);
+    const [low, high] = [sorted[Math.floor(rank)]!, sorted[Math.floor(rank) + 1]!];
+    const entropyThreshold = low + (rank - Math.floor(rank)) * (high - low);
+    for (const maxTokensPerMicroBatch of [1, 72, 4096]) {
+      const found = await step([groups], kind, { maxTokensPerMicroBatch });
+      const stated = await step([groups], { ...given, entropyThreshold }, { maxTokensPerMicroBatch });
+      expect(found).toEqual(stated);
+    }
+    // So a step of several calls has the gradient of one.
+    const whole = await step([groups], kind, {});
+    const denominators = { stepCompletions, stepTokens };
+    const calls = await step([groups.slice(2), groups.slice(0, 2)], { ...given, entropyThreshold }, denominators);
+    expect(far(calls.gradients, whole.gradients)).toBeLessThan(1e-5);
+  });
 });

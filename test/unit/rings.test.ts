@@ -9,11 +9,15 @@ const root = join(import.meta.dirname, '../..');
 const typescriptRings: Readonly<Record<string, number>> = {
   errors: 0,
   schema: 0,
+  pace: 0,
+  seeded: 0,
   binding: 1,
   engine: 2,
   data: 3,
   // A reward function is given a row of `data`.
   rewards: 3.5,
+  // Benchmarks are rows of `data`; it plots with `runs`.
+  evaluation: 3.5,
   runs: 3,
   recipes: 4,
   'emoji-judge': 5,

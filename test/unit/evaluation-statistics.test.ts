@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { pairedBootstrap, wilsonInterval } from '../../src/recipes/evaluate-statistics.js';
-import { seededUnit, seededWord } from '../../src/recipes/seeded.js';
+import { bootstrapInterval, pairedBootstrap } from '../../src/evaluation/bootstrap.js';
+import { wilsonInterval } from '../../src/evaluation/interval.js';
+import { seededUnit, seededWord } from '../../src/seeded.js';
 
 describe('Wilson interval', () => {
   test('equals published values', () => {
@@ -67,6 +68,31 @@ describe('paired bootstrap', () => {
     await pairedBootstrap(marks, marks, { resamples: 2000 });
     clearInterval(timer);
     expect(turns).toBeGreaterThan(3);
+  });
+});
+
+describe('bootstrap of a mean', () => {
+  test('is the value itself when all items agree, null without items, equal for equal seeds', async () => {
+    expect(await bootstrapInterval([1, 1, 1])).toEqual({ low: 1, high: 1 });
+    expect(await bootstrapInterval([])).toBeNull();
+    const marks = Array.from({ length: 50 }, (_, i) => (i % 3 === 0 ? 1 : 0));
+    const interval = await bootstrapInterval(marks, { seed: 4 });
+    expect(await bootstrapInterval(marks, { seed: 4 })).toEqual(interval);
+    expect(await bootstrapInterval(marks, { seed: 5, resamples: 300 })).not.toEqual(interval);
+  });
+
+  test('has the width that theory gives, and a wider one at a higher level', async () => {
+    const marks = Array.from({ length: 1000 }, (_, i) => i % 2);
+    const { low, high } = (await bootstrapInterval(marks, { seed: 1 }))!;
+    expect(high - low).toBeGreaterThan(2 * 1.96 * 0.0158 * 0.85);
+    expect(high - low).toBeLessThan(2 * 1.96 * 0.0158 * 1.15);
+    const wide = (await bootstrapInterval(marks, { seed: 1, level: 0.99 }))!;
+    expect(wide.high - wide.low).toBeGreaterThan(high - low);
+  });
+
+  test('refuses no resamples and a level of 1', async () => {
+    await expect(bootstrapInterval([1], { resamples: 0 })).rejects.toMatchObject({ code: 'invalid_argument' });
+    await expect(bootstrapInterval([1], { level: 1 })).rejects.toMatchObject({ code: 'invalid_argument' });
   });
 });
 

@@ -1,0 +1,35 @@
+/** What a benchmark is: how its published rows become pairs, and which numbers its papers report. */
+import type { Choice, Judgement } from '../judgement.js';
+import type { CandidatePair } from './judge-prompt.js';
+import type { SourceRow } from './row-source.js';
+
+/** One comparison of a benchmark. */
+export interface BenchmarkPair extends CandidatePair {
+  /** Unique in the benchmark. */
+  id: string;
+  gold: Choice;
+  subsets: Record<string, string>;
+  cluster?: string;
+}
+
+/** A number as the benchmark's own evaluation defines it. */
+export interface Headline {
+  name: string;
+  /** Null without judgements for it. */
+  value: number | null;
+}
+
+export interface Benchmark {
+  /** As `--benchmark` takes it. */
+  name: string;
+  /** In full, with its authors, since two benchmarks share one name. */
+  title: string;
+  hasTies: boolean;
+  /** Where a JSON object keeps its rows. */
+  listKey?: string;
+  /** Which files of a folder belong to it; every one by default. The path is relative to the folder. */
+  ownsFile?: (path: string) => boolean;
+  /** The comparisons of one row. `path` is that of its file. Errors: 'bad_data' naming row and column. */
+  pairsOf: (row: SourceRow, path: string) => BenchmarkPair[];
+  headlines: (judgements: readonly Judgement[]) => Headline[];
+}
