@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { GavelError, expected } from '../errors.js';
+import type { Locality } from './local-order.js';
 import { checkImageCount, type ImageSource, type Row, type VideoSource } from './rows.js';
 
 /** Rows 0..size-1. The same index always gives the same row; nothing is shuffled here. */
@@ -13,6 +14,8 @@ export interface Dataset {
   readonly size: number;
   /** Equal for equal content; a cursor only resumes on the data set it was made on. */
   readonly fingerprint: string;
+  /** Which rows are cheap to read together; shuffling then keeps them near each other. Absent where all are equally cheap. */
+  readonly locality?: Locality | undefined;
   row(index: number): Promise<Row>;
 }
 

@@ -1,6 +1,7 @@
-/** What every importer gives, whatever the file's form. */
+/** What every importer gives, whatever the file's form: a row, a preference pair, or the reason why there is neither. */
 import { z } from 'zod';
-import type { FileRow, FileVideo } from './rows.js';
+import type { Preference } from './pairs.js';
+import { countMarks, imageMark, videoMark, type FileRow, type FileVideo } from './rows.js';
 
 /** A row as a file gives it: images are still strings. */
 export type ImportedRow = Omit<FileRow, 'id' | 'images' | 'videos'> & {
@@ -9,8 +10,24 @@ export type ImportedRow = Omit<FileRow, 'id' | 'images' | 'videos'> & {
   videos?: FileVideo[];
 };
 
-/** The row, or the reason why there is none. */
-export type ImportResult = { row: ImportedRow } | { reason: string };
+/** A pair as a file gives it. */
+export interface ImportedPair {
+  id?: string;
+  first: ImportedRow;
+  second: ImportedRow;
+  preference: Preference;
+  dimensions?: Record<string, Preference>;
+  scores?: { first: Record<string, number>; second: Record<string, number> };
+  meta?: Record<string, unknown>;
+}
+
+/** Why a record cannot be used, in plain text. */
+export interface Refusal {
+  reason: string;
+}
+
+export type ImportResult = { row: ImportedRow } | Refusal;
+export type PairImportResult = { pair: ImportedPair } | Refusal;
 
 /** Absent rather than empty: most rows have none. */
 export function optionalVideos(videos: FileVideo[]): { videos?: FileVideo[] } {
@@ -19,6 +36,34 @@ export function optionalVideos(videos: FileVideo[]): { videos?: FileVideo[] } {
 
 export function optionalId(id: string | number | undefined): { id?: string } {
   return id === undefined || id === '' ? {} : { id: String(id) };
+}
+
+export function optionalMeta(meta: Record<string, unknown>): { meta?: Record<string, unknown> } {
+  return Object.keys(meta).length === 0 ? {} : { meta };
+}
+
+/** Lists and single values that stand for one list. */
+export function listOf<T>(...lists: (T | T[] | undefined)[]): T[] {
+  return lists.flatMap((list) => list ?? []);
+}
+
+/** A prompt whose pictures and videos stand before the text, unless it marks their places itself. */
+export function mediaFirst(prompt: string, numImages: number, numVideos = 0): string {
+  const { images, videos } = countMarks(prompt);
+  if (images + videos > 0) return prompt;
+  return imageMark.repeat(numImages) + videoMark.repeat(numVideos) + prompt;
+}
+
+/** What is wrong with the number of marks of a row, if anything. */
+export function marksReason({ prompt, images, videos = [] }: ImportedRow): string | undefined {
+  const marks = countMarks(prompt);
+  if (marks.images !== images.length) {
+    return `${marks.images} "${imageMark}" marks in the prompt but ${images.length} images`;
+  }
+  if (marks.videos !== videos.length) {
+    return `${marks.videos} "${videoMark}" marks in the prompt but ${videos.length} videos`;
+  }
+  return undefined;
 }
 
 /** A zod error on one line. */

@@ -1,16 +1,24 @@
 /**
- * A data set file, streamed: one pass finds the byte range of every row (JSON Lines, or the elements of one JSON array),
- * checks it and hashes the file; afterwards a row is one positioned read. Memory: two numbers and a line number per row.
+ * A data set file, streamed: one pass finds the byte range of every row (JSON Lines, or the elements of one JSON array or
+ * object), checks it and hashes the file; afterwards a row is one positioned read. Memory: three numbers a row.
  */
 import { createHash } from 'node:crypto';
-import { open, realpath, type FileHandle } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, relative, resolve, sep } from 'node:path';
+import { open, type FileHandle } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { GavelError } from '../errors.js';
+import { badRow, type BadRow } from './bad-row.js';
 import { fileError } from './checkpoint-files.js';
 import { checkIndex, checkNotEmpty, type Dataset } from './dataset.js';
-import { importRow, type ImportedRow } from './import-rows.js';
+import type { DataFormat } from './formats.js';
+import { MediaFolder } from './media-folder.js';
+import { pairOf } from './pair-of.js';
+import type { PairDataset, PairRow } from './pairs.js';
+import { readRecord, type CheckedRecord, type ReadOptions } from './read-record.js';
+import { RecordLog } from './record-log.js';
 import { RowScanner } from './row-scanner.js';
-import type { FileVideo, ImageSource, Row, VideoSource } from './rows.js';
+import type { Row } from './rows.js';
+
+export type { BadRow } from './bad-row.js';
 
 export interface JsonlOptions {
   /** 'fail' (default) throws at the first bad row; 'skip' leaves it out and reports it. */
@@ -19,82 +27,63 @@ export interface JsonlOptions {
   onSkip?: (bad: BadRow) => void;
   /** The folder that relative paths of images and videos start from and may not leave. Default: the file's own. */
   imageFolder?: string;
+  /** The form of every row (docs/data.md). Default: the fields of each row decide. */
+  format?: DataFormat;
+  /** Text put below every prompt: how to answer, for sets whose questions do not say it. */
+  instruction?: string;
   signal?: AbortSignal;
-}
-
-/** A row that could not be used. `line` counts from 1. */
-export interface BadRow {
-  file: string;
-  line: number;
-  reason: string;
 }
 
 // Small reads keep the loop free: parsing and checking one takes a few milliseconds.
 const readBytes = 1 << 16;
 
-/** Rows of one file. Open with `JsonlDataset.open`; holds a file handle until disposed. */
-export class JsonlDataset implements Dataset {
+/** Records of one file, by index. Holds a file handle until disposed. */
+export class JsonlRecords {
   readonly name: string;
   readonly fingerprint: string;
   /** How many rows were left out, and the first hundred of them. */
   readonly numSkipped: number;
   readonly skipped: readonly BadRow[];
+  /** How many rows have each form. */
+  readonly formats: ReadonlyMap<DataFormat, number>;
+  /** One number for each row's id, to see whether files have ids in common. */
+  readonly idHashes: readonly number[];
   readonly #path: string;
   readonly #file: FileHandle;
-  readonly #imageFolder: string;
-  readonly #index: { offsets: number[]; lengths: number[]; lines: number[] };
+  readonly #scan: Scan;
 
-  private constructor(path: string, file: FileHandle, imageFolder: string, scan: Scan) {
+  protected constructor({ path, file, scan }: Opened) {
     this.name = basename(path);
     this.#path = path;
     this.#file = file;
-    this.#imageFolder = imageFolder;
-    this.#index = scan;
+    this.#scan = scan;
     this.fingerprint = scan.fingerprint;
-    this.numSkipped = scan.numSkipped;
-    this.skipped = scan.skipped;
-  }
-
-  /**
-   * Opens and checks a file. Errors: 'io', 'permission_denied'; 'bad_data' with file, line and reason for the first bad row
-   * (unless skipped), for an empty data set, and for two rows of one id.
-   */
-  static async open(path: string, options: JsonlOptions = {}): Promise<JsonlDataset> {
-    let file: FileHandle;
-    try {
-      file = await open(path, 'r');
-    } catch (cause) {
-      throw fileError(cause, path, 'a data set');
-    }
-    try {
-      const scan = await scanFile(file, path, options);
-      checkNotEmpty(path, scan.offsets.length);
-      return new JsonlDataset(path, file, resolve(options.imageFolder ?? dirname(path)), scan);
-    } catch (cause) {
-      await file.close();
-      if (GavelError.is(cause) || options.signal?.aborted) throw cause;
-      throw fileError(cause, path, 'a data set');
-    }
+    this.numSkipped = scan.log.numSkipped;
+    this.skipped = scan.log.skipped;
+    this.formats = scan.log.formats;
+    this.idHashes = scan.log.idHashes;
   }
 
   get size(): number {
-    return this.#index.offsets.length;
+    return this.#scan.offsets.length;
   }
 
-  async row(index: number): Promise<Row> {
+  /** The record of an index, and what makes its errors. Throws 'bad_data' where the file has changed. */
+  protected async record(index: number): Promise<{ record: CheckedRecord; refuse: (reason: string) => GavelError }> {
     checkIndex(this.name, index, this.size);
-    const line = this.#index.lines[index]!;
-    const bytes = Buffer.alloc(this.#index.lengths[index]!);
-    const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, this.#index.offsets[index]);
-    const parsed = bytesRead === bytes.length ? parseRow(bytes) : { reason: 'the file has become shorter' };
-    if ('reason' in parsed) throw badRow({ file: this.#path, line, reason: `${parsed.reason} (the file has changed)` });
-    const { images, videos, id = rowId(this.#path, line), prompt, completion, solution, meta } = parsed.row;
-    const row: Row = { id, prompt, images: await Promise.all(images.map((image) => this.#resolveImage(image, line))) };
-    if (videos !== undefined) row.videos = await Promise.all(videos.map((video) => this.#resolveVideo(video, line)));
-    if (completion !== undefined) row.completion = completion;
-    if (solution !== undefined) row.solution = solution;
-    if (meta !== undefined) row.meta = meta;
-    return row;
+    const { offsets, lengths, lines, keyed, media, options } = this.#scan;
+    const line = lines[index]!;
+    const refuse = (reason: string): GavelError => badRow({ file: this.#path, line, unit: 'line', reason });
+    const bytes = Buffer.alloc(lengths[index]!);
+    const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, offsets[index]);
+    const parsed = bytesRead === bytes.length ? parseRow(bytes, keyed) : { reason: 'the file has become shorter' };
+    const record = 'reason' in parsed ? parsed : readRecord(parsed.value, rowId(this.#path, line), media, options);
+    if ('reason' in record) throw refuse(`${record.reason} (the file has changed)`);
+    return { record, refuse };
+  }
+
+  protected get media(): MediaFolder {
+    return this.#scan.media;
   }
 
   /** Closes the file. Rows asked for afterwards throw. Idempotent. */
@@ -105,62 +94,118 @@ export class JsonlDataset implements Dataset {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
+}
 
-  async #resolveImage(image: string, line: number): Promise<ImageSource> {
-    if (image.startsWith('data:')) return { bytes: decodeDataUri(image) };
-    return { path: await this.#resolvePath(image, line) };
+/** Rows of one file. Open with `JsonlDataset.open`. */
+export class JsonlDataset extends JsonlRecords implements Dataset {
+  /**
+   * Opens and checks a file. Errors: 'io', 'permission_denied'; 'bad_data' with file, line and reason for the first bad row
+   * (unless skipped), for an empty data set, for two rows of one id, for preference pairs, and for an ambiguous form.
+   */
+  static async open(path: string, options: JsonlOptions = {}): Promise<JsonlDataset> {
+    return new JsonlDataset(await openFile(path, options, 'row'));
   }
 
-  async #resolveVideo(video: FileVideo, line: number): Promise<VideoSource> {
-    if (typeof video === 'string') return { path: await this.#resolvePath(video, line) };
-    if ('path' in video) return { path: await this.#resolvePath(video.path, line) };
-    const rate = video.fps === undefined ? {} : { fps: video.fps };
-    if ('folder' in video) return { folder: await this.#resolvePath(video.folder, line), ...rate };
-    return { frames: await Promise.all(video.frames.map((frame) => this.#resolveImage(frame, line))), ...rate };
-  }
-
-  async #resolvePath(name: string, line: number): Promise<string> {
-    const path = resolve(this.#imageFolder, name);
-    // A link may lead out of the folder where the text of the path does not. A missing file is the decoder's to report.
-    const [real, root] = await Promise.all([realpath(path).catch(() => path), realpath(this.#imageFolder)]);
-    if (real !== path && leaves(root, real)) {
-      throw badRow({ file: this.#path, line, reason: `"${name}" is a link out of ${this.#imageFolder}` });
-    }
-    return path;
+  async row(index: number): Promise<Row> {
+    const { record, refuse } = await this.record(index);
+    if (!('row' in record)) throw refuse('a preference pair now (the file has changed)');
+    return this.media.row(record.row, refuse);
   }
 }
 
+/** Preference pairs of one file. Open with `JsonlPairs.open`; errors as those of `JsonlDataset`. */
+export class JsonlPairs extends JsonlRecords implements PairDataset {
+  static async open(path: string, options: JsonlOptions = {}): Promise<JsonlPairs> {
+    return new JsonlPairs(await openFile(path, options, 'pair'));
+  }
+
+  async pair(index: number): Promise<PairRow> {
+    const { record, refuse } = await this.record(index);
+    if (!('pair' in record)) throw refuse('no preference pair now (the file has changed)');
+    return pairOf(record.pair, this.media, refuse);
+  }
+}
+
+interface Opened {
+  path: string;
+  file: FileHandle;
+  scan: Scan;
+}
+
+async function openFile(path: string, options: JsonlOptions, kind: 'row' | 'pair'): Promise<Opened> {
+  const file = await openForReading(path);
+  try {
+    const scan = await scanFile(file, path, options, kind);
+    checkNotEmpty(path, scan.offsets.length);
+    return { path, file, scan };
+  } catch (cause) {
+    await file.close();
+    if (GavelError.is(cause) || options.signal?.aborted) throw cause;
+    throw fileError(cause, path, 'a data set');
+  }
+}
+
+async function openForReading(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r');
+  } catch (cause) {
+    throw fileError(cause, path, 'a data set');
+  }
+}
+
+/** What a pass over a file finds; `first` is the first good record. */
 interface Scan {
   offsets: number[];
   lengths: number[];
   lines: number[];
   fingerprint: string;
-  numSkipped: number;
-  skipped: BadRow[];
+  keyed: boolean;
+  log: RecordLog;
+  media: MediaFolder;
+  options: ReadOptions;
 }
 
-async function scanFile(file: FileHandle, path: string, options: JsonlOptions): Promise<Scan> {
+/** Checks every row of a file without opening it as a data set; for looking into files that may be bad as a whole. */
+export async function checkJsonl(path: string, options: JsonlOptions): Promise<Pick<Scan, 'log' | 'fingerprint'>> {
+  await using file = await openForReading(path);
+  try {
+    return await scanFile(file, path, options, 'any');
+  } catch (cause) {
+    if (GavelError.is(cause) || options.signal?.aborted) throw cause;
+    throw fileError(cause, path, 'a data set');
+  }
+}
+
+async function scanFile(
+  file: FileHandle,
+  path: string,
+  { onBadRow = 'fail', onSkip, imageFolder, format, instruction, signal }: JsonlOptions,
+  kind: ReadOptions['kind'],
+): Promise<Scan> {
   const hash = createHash('sha256');
-  const scan: Scan = { offsets: [], lengths: [], lines: [], fingerprint: '', numSkipped: 0, skipped: [] };
-  const folder = resolve(options.imageFolder ?? dirname(path));
-  const ids = new Map<string, number>();
-  const scanner = new RowScanner((bytes, offset, line) => {
-    const reason = checkRow(bytes, line, path, folder, ids);
-    if (reason === undefined) {
-      scan.offsets.push(offset);
-      scan.lengths.push(bytes.length);
-      scan.lines.push(line);
-      return;
-    }
-    const bad = { file: path, line, reason };
-    if (options.onBadRow !== 'skip') throw badRow(bad);
-    scan.numSkipped++;
-    if (scan.skipped.length < 100) scan.skipped.push(bad);
-    options.onSkip?.(bad);
-  });
+  const media = new MediaFolder(imageFolder ?? dirname(path));
+  const reading: ReadOptions = { kind };
+  if (format !== undefined) reading.format = format;
+  if (instruction !== undefined) reading.instruction = instruction;
+  const log = new RecordLog({ ...reading, onBadRow }, media, onSkip);
   const buffer = Buffer.alloc(readBytes);
+  const head = await file.read(buffer, 0, readBytes, 0);
+  const keyed = isKeyed(buffer.toString('latin1', 0, Math.min(head.bytesRead, 4096)), format);
+  const scan: Scan = { offsets: [], lengths: [], lines: [], fingerprint: '', keyed, log, media, options: reading };
+  const scanner = new RowScanner((bytes, offset, line) => {
+    const place = { file: path, line, unit: 'line' as const };
+    const parsed = parseRow(bytes, keyed);
+    const good =
+      'reason' in parsed
+        ? log.refuse({ ...place, reason: parsed.reason })
+        : log.add(parsed.value, rowId(path, line), place, `line ${line}`);
+    if (!good) return;
+    scan.offsets.push(offset);
+    scan.lengths.push(bytes.length);
+    scan.lines.push(line);
+  }, keyed);
   for (let position = 0; ;) {
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     const { bytesRead } = await file.read(buffer, 0, readBytes, position);
     if (bytesRead === 0) break;
     position += bytesRead;
@@ -169,87 +214,36 @@ async function scanFile(file: FileHandle, path: string, options: JsonlOptions): 
     scanner.push(part);
   }
   const trouble = scanner.end();
-  if (trouble !== undefined) throw badRow({ file: path, ...trouble });
-  scan.fingerprint = hash.update(`\0skipped ${scan.numSkipped}`).digest('hex').slice(0, 32);
+  if (trouble !== undefined) throw badRow({ file: path, unit: 'line', ...trouble });
+  hash.update(`\0skipped ${log.numSkipped}`);
+  // Of a file alone the bytes say everything; what changes its rows otherwise is added only where it is used.
+  if (format !== undefined || instruction !== undefined)
+    hash.update(JSON.stringify([format ?? null, instruction ?? null]));
+  scan.fingerprint = hash.digest('hex').slice(0, 32);
   return scan;
 }
 
-function checkRow(
-  bytes: Buffer,
-  line: number,
-  file: string,
-  folder: string,
-  ids: Map<string, number>,
-): string | undefined {
-  const parsed = parseRow(bytes);
-  if ('reason' in parsed) return parsed.reason;
-  const reason = checkPaths(parsed.row, folder);
-  if (reason !== undefined) return reason;
-  const id = parsed.row.id ?? rowId(file, line);
-  const earlier = ids.get(id);
-  if (earlier !== undefined) return `id "${id}" already stands in line ${earlier}`;
-  ids.set(id, line);
-  return undefined;
+/**
+ * TabMWP's files are one object keyed by problem numbers. No row of any form has a number as a key, so the numbers show it; a
+ * file that is named so may have other keys.
+ */
+function isKeyed(head: string, format: DataFormat | undefined): boolean {
+  const key = format === 'tabmwp' ? '[^"\\\\]*' : '\\d+';
+  return new RegExp(`^(\\u00ef\\u00bb\\u00bf)?\\s*\\{\\s*"${key}"\\s*:\\s*\\{`).test(head);
 }
 
-function parseRow(bytes: Buffer): { row: ImportedRow } | { reason: string } {
-  let value: unknown;
+function parseRow(bytes: Buffer, keyed: boolean): { value: unknown } | { reason: string } {
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    if (!keyed) return { value: JSON.parse(text) as unknown };
+    const [[id, value] = []] = Object.entries(JSON.parse(`{${text}}`) as Record<string, unknown>);
+    const isRecord = typeof value === 'object' && value !== null && !Array.isArray(value);
+    return { value: isRecord ? { id, ...value } : value };
   } catch (cause) {
     return { reason: `not UTF-8 JSON: ${(cause as Error).message}` };
   }
-  return importRow(value);
-}
-
-function checkPaths({ images, videos = [] }: ImportedRow, folder: string): string | undefined {
-  for (const image of images) {
-    const reason = checkImage(image, folder);
-    if (reason !== undefined) return reason;
-  }
-  for (const video of videos) {
-    const frames = typeof video !== 'string' && 'frames' in video ? video.frames : [];
-    const path =
-      typeof video === 'string' ? video : 'path' in video ? video.path : 'folder' in video ? video.folder : '';
-    const reasons =
-      frames.length > 0 ? frames.map((frame) => checkImage(frame, folder)) : [checkPath('video', path, folder)];
-    const reason = reasons.find((found) => found !== undefined);
-    if (reason !== undefined) return reason;
-  }
-  return undefined;
-}
-
-function checkImage(image: string, folder: string): string | undefined {
-  if (!image.startsWith('data:')) return checkPath('image', image, folder);
-  return /^data:image\/[a-z+.-]+;base64,[A-Za-z0-9+/]+=*$/i.test(image)
-    ? undefined
-    : 'image: not a base64 data: URI of an image';
-}
-
-function checkPath(kind: string, path: string, folder: string): string | undefined {
-  if (/^([a-z][a-z0-9+.-]*:\/\/|data:)/i.test(path))
-    return `${kind} "${path.slice(0, 200)}" is not a local file: download it first`;
-  if (isAbsolute(path) || leaves(folder, resolve(folder, path))) return `${kind} "${path}" is outside of ${folder}`;
-  return undefined;
-}
-
-function leaves(folder: string, path: string): boolean {
-  const way = relative(folder, path);
-  return way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way);
-}
-
-function decodeDataUri(uri: string): Uint8Array {
-  return new Uint8Array(Buffer.from(uri.slice(uri.indexOf(',') + 1), 'base64'));
 }
 
 function rowId(file: string, line: number): string {
   return `${basename(file)}:${line}`;
-}
-
-function badRow({ file, line, reason }: BadRow): GavelError {
-  return new GavelError(
-    'bad_data',
-    `Expected a valid row at ${file}:${line} but received: ${reason}. Correct the row, or set \`onBadRow\` to "skip".`,
-    { fields: { file, line, reason } },
-  );
 }

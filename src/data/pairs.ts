@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { GavelError, expected } from '../errors.js';
 import { checkIndex, checkNotEmpty, hashRow, type Hash } from './dataset.js';
+import type { Locality } from './local-order.js';
 import { checkImageCount, type Row } from './rows.js';
 import { indexBatches, type BatchOptions, type Cursor } from './shuffle.js';
 
@@ -34,6 +35,8 @@ export interface PairDataset {
   readonly size: number;
   /** Equal for equal content; a cursor only resumes on the data set it was made on. */
   readonly fingerprint: string;
+  /** As of `Dataset`. */
+  readonly locality?: Locality | undefined;
   pair(index: number): Promise<PairRow>;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Finds rows in a stream of bytes: lines of JSON Lines, or the elements of a file that is one JSON array. Works on bytes, so
- * a row may cross any number of reads; only the row in hand is buffered.
+ * Finds rows in a stream of bytes: lines of JSON Lines, the elements of a file that is one JSON array, or the members of one
+ * JSON object. Works on bytes, so a row may cross any number of reads; only the row in hand is buffered.
  */
 
 /** Called with a row's bytes, their offset in the file and its line (from 1). Blank lines are not rows. */
@@ -26,8 +26,12 @@ export class RowScanner {
   #inString = false;
   #escaped = false;
 
-  constructor(onRow: OnRow) {
+  readonly #keyed: boolean;
+
+  /** `keyed`: the file is one object; a row is then a member of it, `"key": value`. */
+  constructor(onRow: OnRow, keyed = false) {
     this.#onRow = onRow;
+    this.#keyed = keyed;
   }
 
   /** Scans the next bytes; they may be reused by the caller afterwards. */
@@ -43,9 +47,13 @@ export class RowScanner {
   end(): { line: number; reason: string } | undefined {
     if (this.#kind === 'lines' && this.#open) this.#finish(Buffer.alloc(0));
     if (this.#kind === 'closed' && this.#open)
-      return { line: this.#rowLine, reason: 'text after the end of the JSON array' };
-    if (this.#kind === 'array') return { line: this.#line, reason: 'the JSON array does not end' };
+      return { line: this.#rowLine, reason: `text after the end of the JSON ${this.#whole}` };
+    if (this.#kind === 'array') return { line: this.#line, reason: `the JSON ${this.#whole} does not end` };
     return undefined;
+  }
+
+  get #whole(): string {
+    return this.#keyed ? 'object' : 'array';
   }
 
   /** Skips blanks (and a byte order mark); "[" as the first sign means an array. Returns where to go on. */
@@ -55,7 +63,7 @@ export class RowScanner {
       if (this.#offset + at < 3 && (byte === 0xef || byte === 0xbb || byte === 0xbf)) continue;
       if (byte === newline) this.#line++;
       if (isBlank(byte)) continue;
-      this.#kind = byte === 0x5b ? 'array' : 'lines';
+      this.#kind = byte === (this.#keyed ? 0x7b : 0x5b) ? 'array' : 'lines';
       return this.#kind === 'array' ? at + 1 : at;
     }
     return bytes.length;
@@ -78,6 +86,7 @@ export class RowScanner {
 
   #scanArray(bytes: Buffer, from: number): void {
     let start = this.#open ? from : -1;
+    const closing = this.#keyed ? 0x7d : 0x5d;
     for (let at = from; at < bytes.length; at++) {
       const byte = bytes[at]!;
       if (byte === newline) this.#line++;
@@ -87,11 +96,11 @@ export class RowScanner {
         else if (byte === quote) this.#inString = false;
         continue;
       }
-      const separates = this.#depth === 0 && (byte === 0x2c || byte === 0x5d);
+      const separates = this.#depth === 0 && (byte === 0x2c || byte === closing);
       if (separates) {
         if (this.#open) this.#finish(bytes.subarray(start, at));
         start = -1;
-        if (byte === 0x5d) this.#kind = 'closed';
+        if (byte === closing) this.#kind = 'closed';
         continue;
       }
       if (isBlank(byte)) continue;

@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { parseOptions } from '../engine/parse-options.js';
 import { GavelError } from '../errors.js';
+import { reviveError } from './plain-error.js';
 import type { EncodedRow, ProcessorOptions } from './processor.js';
 import { dataThreadsOptionsSchema } from './prompt-limits.js';
 import type { ImageSource, Row, VideoSource } from './rows.js';
@@ -263,10 +264,6 @@ function compactVideo(video: VideoSource): VideoSource {
 function ownBytes(bytes: Uint8Array): Uint8Array {
   if (!(bytes instanceof Uint8Array) || bytes.byteLength === bytes.buffer.byteLength) return bytes;
   return Uint8Array.prototype.slice.call(bytes);
-}
-
-function reviveError({ code, message, fields }: Extract<RowResult, { error: unknown }>['error']): GavelError {
-  return new GavelError(code, message, { fields });
 }
 
 function disposedError(): GavelError {

@@ -3,7 +3,7 @@
  * only. Pixel buffers are transferred; errors travel as code, message and fields.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { GavelError, type ErrorCode, type ErrorFields } from '../errors.js';
+import { plainError, type PlainError } from './plain-error.js';
 import { Processor, type EncodedRow, type ProcessorOptions } from './processor.js';
 import type { Row } from './rows.js';
 import { yieldToMainThread } from './thread-priority.js';
@@ -17,28 +17,16 @@ export interface ThreadData {
 /** A chunk to encode, or the wish to end after the chunks in hand. */
 export type Request = { chunk: number; rows: Row[] } | { close: true };
 
-export interface PlainError {
-  code: ErrorCode;
-  message: string;
-  fields: ErrorFields;
-}
-
 export type RowResult = { row: EncodedRow } | { error: PlainError };
 
 export type Reply =
   { type: 'ready' } | { type: 'failed'; error: PlainError } | { type: 'rows'; chunk: number; results: RowResult[] };
 
-function plainError(cause: unknown): PlainError {
-  if (GavelError.is(cause)) return { code: cause.code, message: cause.message, fields: cause.fields };
-  const reason = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
-  return { code: 'internal', message: `A data thread failed on a row: ${reason}`, fields: {} };
-}
-
 async function encodeRow(processor: Processor, row: Row): Promise<RowResult> {
   try {
     return { row: await processor.encode(row) };
   } catch (cause) {
-    return { error: plainError(cause) };
+    return { error: plainError(cause, 'on a row') };
   }
 }
 
@@ -57,7 +45,7 @@ async function serve(port: NonNullable<typeof parentPort>, data: ThreadData): Pr
   try {
     processor = await Processor.load(data.folder, data.options);
   } catch (cause) {
-    post({ type: 'failed', error: plainError(cause) });
+    post({ type: 'failed', error: plainError(cause, 'to start') });
     return;
   }
   // One chunk at a time, rows of a chunk one after the other: memory stays bounded by what the pool sends.

@@ -1,0 +1,107 @@
+/**
+ * One parsed record of a file to a checked row or pair: its form, its marks, its paths, its ids. The same function reads a
+ * record when the file is opened and whenever it is asked for, so what passed once passes again.
+ */
+import { GavelError } from '../errors.js';
+import { holdsToken } from './embedded.js';
+import { givenBy, importRecord, type DataFormat } from './formats.js';
+import { marksReason, type ImportedPair, type ImportedRow } from './imported-row.js';
+import type { MediaFolder } from './media-folder.js';
+
+/** What a file is opened for: rows, pairs, or (to look into it) either. */
+export type RecordKind = 'row' | 'pair' | 'any';
+
+export interface ReadOptions {
+  /** The form of every record; by default the fields of each decide. */
+  format?: DataFormat;
+  kind: RecordKind;
+  /** Text put below every prompt: how to answer, for sets whose questions do not say it. */
+  instruction?: string;
+}
+
+/** A row or pair whose ids are known. */
+export type CheckedRecord =
+  | { format: DataFormat; row: ImportedRow & { id: string } }
+  | { format: DataFormat; pair: ImportedPair & { id: string; first: { id: string }; second: { id: string } } };
+
+/**
+ * Reads a record; `defaultId` is used where it has none. Gives the reason where the record is bad. Throws 'bad_data' where no
+ * record of the file can be right: an ambiguous form, or pairs where rows are asked for.
+ */
+export function readRecord(
+  value: unknown,
+  defaultId: string,
+  media: MediaFolder,
+  options: ReadOptions,
+  numEmbedded = 0,
+): CheckedRecord | { reason: string } {
+  const result = importRecord(value, options.format);
+  if ('reason' in result) {
+    if (result.formats !== undefined) throw ambiguous(result.formats, defaultId);
+    return { reason: result.reason };
+  }
+  if (options.kind !== 'any' && givenBy(result.format) !== options.kind) throw wrongKind(result.format, defaultId);
+  if ('row' in result) {
+    const row = instructed(result.row, options.instruction);
+    const reason = reasonOf(row, media, numEmbedded);
+    return reason === undefined ? { format: result.format, row: { ...row, id: row.id ?? defaultId } } : { reason };
+  }
+  const id = result.pair.id ?? defaultId;
+  const first = instructed(result.pair.first, options.instruction);
+  const second = instructed(result.pair.second, options.instruction);
+  for (const [name, row] of [
+    ['first', first],
+    ['second', second],
+  ] as const) {
+    const reason = reasonOf(row, media, numEmbedded);
+    if (reason !== undefined) return { reason: `${name}: ${reason}` };
+  }
+  const ids = { first: first.id ?? `${id}/1`, second: second.id ?? `${id}/2` };
+  if (ids.first === ids.second) return { reason: `both candidates have the id "${ids.first}"` };
+  return {
+    format: result.format,
+    pair: { ...result.pair, id, first: { ...first, id: ids.first }, second: { ...second, id: ids.second } },
+  };
+}
+
+function reasonOf(row: ImportedRow, media: MediaFolder, numEmbedded: number): string | undefined {
+  if (numEmbedded > 0 && holdsToken([row.id, row.prompt, row.completion, row.solution]))
+    return 'bytes that are no UTF-8 text, where text belongs';
+  return marksReason(row) ?? media.check(row, numEmbedded);
+}
+
+/** The text below the last question; a row whose prompt has none is left as it is. */
+function instructed(row: ImportedRow, instruction: string | undefined): ImportedRow {
+  if (instruction === undefined) return row;
+  if (typeof row.prompt === 'string') return { ...row, prompt: `${row.prompt}\n${instruction}` };
+  const at = row.prompt.findLastIndex(({ role }) => role === 'user');
+  return {
+    ...row,
+    prompt: row.prompt.map((message, index) => {
+      if (index !== at) return message;
+      const { role, content } = message;
+      return typeof content === 'string'
+        ? { role, content: `${content}\n${instruction}` }
+        : { role, content: [...content, { type: 'text' as const, text: `\n${instruction}` }] };
+    }),
+  };
+}
+
+function ambiguous(formats: readonly DataFormat[], where: string): GavelError {
+  return new GavelError(
+    'bad_data',
+    `Expected the fields of one form at ${where} but received those of ${formats.join(' and ')}. ` +
+      'Name the form by `format`.',
+    { fields: { where, formats: formats.join(', ') } },
+  );
+}
+
+function wrongKind(format: DataFormat, where: string): GavelError {
+  const gives = givenBy(format);
+  const what = gives === 'pair' ? ['rows', 'preference pairs', 'openPairs'] : ['preference pairs', 'rows', 'openData'];
+  return new GavelError(
+    'bad_data',
+    `Expected ${what[0]!} at ${where} but received ${what[1]!} (${format}). Open the file by \`${what[2]!}\`.`,
+    { fields: { where, format } },
+  );
+}
