@@ -26,6 +26,17 @@ export interface RunOptions {
   pictures?: ItemStoreOptions;
 }
 
+/** What is written in the background. */
+interface Written {
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Log extends Written {
+  readonly sizeBytes: number;
+  flush(): Promise<void>;
+}
+
 /** The logs that a resumed run cuts, by their names in a checkpoint's manifest. */
 interface Logs {
   events: JsonLinesLog;
@@ -131,7 +142,7 @@ export class RunFolder implements AsyncDisposable {
 
   /** Resolves when every line is in its file; a full disk shows here. */
   async flush(): Promise<void> {
-    await this.#reporting(() => Promise.all(Object.values(this.#logs).map((log) => log.flush())));
+    await this.#reporting(() => Promise.all(this.#named.map(([, log]) => log.flush())));
   }
 
   /** Writes the checkpoint of `step` and removes old ones. Returns its folder. */
@@ -141,10 +152,8 @@ export class RunFolder implements AsyncDisposable {
     saveModel: (folder: string) => Promise<void>,
     pinned: readonly number[] = [],
   ): Promise<string> {
-    const logs = Object.entries(this.#logs);
-    const kept = [...Object.values(this.#logs), this.samples, this.items];
-    await this.#reporting(() => Promise.all(kept.map((log) => log.sync())));
-    const sizes = Object.fromEntries(logs.map(([name, log]) => [name, log.sizeBytes]));
+    await this.#reporting(() => Promise.all(this.#written.map((file) => file.sync())));
+    const sizes = Object.fromEntries(this.#named.map(([name, log]) => [name, log.sizeBytes]));
     const folder = await this.checkpoints.save(step, state, sizes, saveModel);
     await this.checkpoints.prune(this.keepCheckpoints, pinned);
     return folder;
@@ -159,11 +168,18 @@ export class RunFolder implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const open = [...Object.values(this.#logs), this.samples, this.items];
-    const closed = await Promise.allSettled(open.map((log) => log.close()));
+    const closed = await Promise.allSettled(this.#written.map((file) => file.close()));
     await this.#unlock();
     const failed = closed.find((result) => result.status === 'rejected' && !this.#reported.has(result.reason));
     if (failed?.status === 'rejected') throw failed.reason;
+  }
+
+  get #named(): [string, Log][] {
+    return Object.entries<Log>({ ...this.#logs });
+  }
+
+  get #written(): Written[] {
+    return [...this.#named.map(([, log]) => log), this.samples, this.items];
   }
 
   async #reporting<T>(operation: () => Promise<T>): Promise<T> {

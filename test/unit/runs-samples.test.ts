@@ -140,7 +140,7 @@ describe('Parquet', () => {
     const columns = await writeSamplesParquet(path, pool, pool.select());
     expect(columns.slice(-3)).toEqual(['rewards/format', 'rewards/accuracy', 'rewards/style']);
     const bytes = await readFile(path);
-    const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
+    const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
     const rows = await parquetReadObjects({ file });
     expect(rows).toHaveLength(count + 1);
     expect(rows[count - 1]).toMatchObject({ item: 'item 5002', text: 't\n5002', recency: 5002, seed: 1n, stage: null });

@@ -59,7 +59,8 @@ function records(path: string): Buffer[] {
 function scalarsOf(record: Buffer): string[] {
   const step = record[9] === 0x10 ? record[10]! : 0;
   const text = record.toString('latin1');
-  return [...text.matchAll(/\n(.)([\w/ -]+?)\x15/gs)].flatMap((match) => {
+  const floatKey = String.fromCharCode(0x15);
+  return [...text.matchAll(new RegExp(`\\n(.)([\\w/ -]+?)${floatKey}`, 'gs'))].flatMap((match) => {
     const [whole, length, tag] = match;
     if (length!.charCodeAt(0) !== tag!.length) return [];
     return [`${step} ${tag} ${record.readFloatLE(match.index + whole.length)}`];
