@@ -1,7 +1,7 @@
 /** `gavel runs compare`: final numbers side by side, and the paired difference on items that two runs judged. */
 import { basename, resolve } from 'node:path';
 import { expected } from '../errors.js';
-import { pairedBootstrap, type BootstrapResult } from '../recipes/evaluate-statistics.js';
+import { pairedBootstrap, type BootstrapResult } from '../evaluation/bootstrap.js';
 import { readEvaluationMarks, type EvaluationMarks } from '../runs/evaluation-marks.js';
 import { readRunHistory, type RunHistory } from '../runs/run-history.js';
 import { comparisonPlots, writePlots } from '../runs/run-plots.js';

@@ -14,7 +14,8 @@ import { pairedBootstrap, type BootstrapResult } from '../evaluation/bootstrap.j
 import { effectiveRank } from '../evaluation/effective-rank.js';
 import { evaluateScorer, type ScorerResult } from '../recipes/evaluate-scorer.js';
 import type { Recipe } from '../recipes/job.js';
-import { joint, type JointOptions } from '../recipes/joint.js';
+import { joint } from '../recipes/joint.js';
+import type { JointOptions } from '../recipes/joint-options.js';
 import { Pace } from '../recipes/pace.js';
 import { Policy } from '../recipes/policy.js';
 import { scoredGroup } from '../recipes/score-rows.js';

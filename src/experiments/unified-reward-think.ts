@@ -4,7 +4,7 @@
  * the test's artist and no time budget shortens a stage.
  */
 import { join } from 'node:path';
-import { quickstartPlan, quickstartSmokePlan } from '../emoji-judge/quickstart.js';
+import { quickstartPlan, smokePlan } from '../emoji-judge/quickstart.js';
 import { runQuickstart, type QuickstartPlan } from '../emoji-judge/quickstart-run.js';
 import { linePlot } from '../runs/line-plot.js';
 import type { RunSummary } from '../runs/summary.js';
@@ -15,7 +15,7 @@ const stages = ['cold-start', 'rejection', 'grpo'] as const;
 const unlimited = 1e6;
 
 function planOf({ smoke }: SeedContext): QuickstartPlan {
-  if (smoke) return { ...quickstartSmokePlan, rejection: { ...quickstartSmokePlan.rejection, artists: 'seen' } };
+  if (smoke) return { ...smokePlan, rejection: { ...smokePlan.rejection, artists: 'seen' } };
   const { perception, coldStart, rejection, grpo } = quickstartPlan;
   const free = <T extends { budgetSeconds?: number | undefined }>(options: T): T => ({
     ...options,
