@@ -245,7 +245,11 @@ async function runDpo(
     const data = questionsOf(source, 'r3v', own.questions, bank.seenArtists);
     const pairs = await dpoPairs({ pool, data, weights: pool.checkpoints(), prompts, signal });
     return await withPolicy(engine, join(out, 'star', 'final'), async (policy) => {
-      await runRecipe(policy, dpo({ data: pairsFromRows('star-pairs', pairs), options: { ...own.dpo, seed } }), signal);
+      // Without a question that has both a right and a wrong sample there is nothing to prefer.
+      if (pairs.length > 0) {
+        const preferences = pairsFromRows('star-pairs', pairs);
+        await runRecipe(policy, dpo({ data: preferences, options: { ...own.dpo, seed } }), signal);
+      }
       const seconds = (performance.now() - startedMs) / 1000;
       return { seconds, test: await runRecipe(policy, evaluate(test), signal), iterations: [], pairs: pairs.length };
     });
