@@ -200,7 +200,7 @@ async function preferenceStep(
     learningRate,
     update,
     tokens,
-    metrics: { ...metrics, pairs: pairs.length, ties: ties.length },
+    metrics: { ...metrics, pairs: pairs.length, ties: ties.length, pairs_scored: references.numScored },
   });
 }
 

@@ -12,6 +12,7 @@ export class PairReferences implements AsyncDisposable {
   readonly #size: number;
   /** By index of the pair: the log-probs of chosen and rejected; none of a tie. */
   readonly #kept = new Map<number, Float32Array[]>();
+  #numScored = 0;
 
   /** `size` is the number of pairs there are. */
   constructor(reference: Reference, size: number) {
@@ -19,9 +20,9 @@ export class PairReferences implements AsyncDisposable {
     this.#size = size;
   }
 
-  /** Pairs that have been scored. */
+  /** Pairs scored since the process began. */
   get numScored(): number {
-    return [...this.#kept.values()].filter(({ length }) => length > 0).length;
+    return this.#numScored;
   }
 
   /** The groups of the pairs with `referenceLogprobs`. `ties` are pairs that will never need any. */
@@ -43,6 +44,7 @@ export class PairReferences implements AsyncDisposable {
         completions.map(({ referenceLogprobs }) => referenceLogprobs!.slice()),
       );
     }
+    this.#numScored += fresh.length;
     if (this.#kept.size === this.#size) await this.#reference[Symbol.asyncDispose]();
     return pairs.map(({ index, group }) => {
       const kept = this.#kept.get(index)!;

@@ -68,7 +68,9 @@ describe('training', () => {
     for (const name of ['rewards/chosen', 'rewards/rejected', 'rewards/margins']) {
       expect(steps[0]!.metrics[name], name).toBe(0);
     }
-    expect(steps[0]!.metrics).toMatchObject({ pairs: 3, ties: 0 });
+    expect(steps[0]!.metrics).toMatchObject({ pairs: 3, ties: 0, pairs_scored: 3 });
+    // Six epochs of six pairs: the reference scored each once.
+    expect(steps.at(-1)!.metrics).toMatchObject({ pairs_scored: 6 });
     expect(steps[0]!.metrics['logps/chosen']).toBeLessThan(0);
     expect(steps.at(-1)!.loss).toBeLessThan(steps[0]!.loss);
     expect(steps.at(-1)!.metrics['rewards/margins']).toBeGreaterThan(0);
