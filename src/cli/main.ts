@@ -10,6 +10,7 @@ import type {
   QuickstartCommandOptions,
   SampleCommandOptions,
 } from './command-options.js';
+import { registerData } from './data-command.js';
 import { registerEval } from './eval-command.js';
 import { exitCodeHelp, exitCodeOf, exitCodes } from './exit-codes.js';
 import { InterruptedError } from './interrupt.js';
@@ -100,6 +101,8 @@ function build(): Command {
       const { judgeCommand } = await import('./judge.js');
       await judgeCommand({ ...options, json: isJson(command) });
     });
+
+  registerData(program);
 
   program
     .command('inspect')

@@ -88,7 +88,21 @@ const definitions: Readonly<Record<DataFormat, FormatDefinition>> = {
 export const givenBy = (format: DataFormat): 'row' | 'pair' => definitions[format].gives;
 
 /** The forms a record may have: one, none (then it is read as the project's own), or several that the user must choose from. */
-export function formatsOf(value: Fields): DataFormat[] {
+export function formatsOf(value: Fields): readonly DataFormat[] {
+  // Rows of a file mostly have the same fields, so the last answer mostly is the next one; only speakers are looked at anew.
+  const fields = Object.keys(value).join('\0');
+  const speakers = Object.hasOwn(value, 'conversations') && speaksLikeR3v(value);
+  if (last.fields !== fields || last.speakers !== speakers) last = { fields, speakers, formats: decide(value) };
+  return last.formats;
+}
+
+let last: { fields: string; speakers: boolean; formats: readonly DataFormat[] } = {
+  fields: '',
+  speakers: false,
+  formats: [],
+};
+
+function decide(value: Fields): DataFormat[] {
   const found = dataFormats.flatMap((format) => {
     const { fields, when } = definitions[format];
     if (when !== undefined && !when(value)) return [];
@@ -105,7 +119,7 @@ export function formatsOf(value: Fields): DataFormat[] {
 export type RecordResult =
   | { format: DataFormat; row: ImportedRow }
   | { format: DataFormat; pair: ImportedPair }
-  | { reason: string; formats?: DataFormat[] };
+  | { reason: string; formats?: readonly DataFormat[] };
 
 /** Reads one parsed value; `format` names its form, else its fields decide. Marks are not counted here. */
 export function importRecord(value: unknown, format?: DataFormat): RecordResult {

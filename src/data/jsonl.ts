@@ -47,7 +47,7 @@ export class JsonlRecords {
   /** How many rows have each form. */
   readonly formats: ReadonlyMap<DataFormat, number>;
   /** One number for each row's id, to see whether files have ids in common. */
-  readonly idHashes: readonly number[];
+  readonly idHashes: ArrayLike<number>;
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #scan: Scan;
@@ -61,7 +61,7 @@ export class JsonlRecords {
     this.numSkipped = scan.log.numSkipped;
     this.skipped = scan.log.skipped;
     this.formats = scan.log.formats;
-    this.idHashes = scan.log.idHashes;
+    this.idHashes = Float64Array.from(scan.log.idHashes);
   }
 
   get size(): number {

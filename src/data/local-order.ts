@@ -11,7 +11,7 @@ export interface Locality {
 }
 
 /** What the blocks of a window may take together. */
-export const windowBytes = 192 << 20;
+export const windowBytes = 128 << 20;
 
 /** The row at each position of an epoch: a permutation of all rows. Memory: a few numbers a block. */
 export function localOrder(

@@ -15,7 +15,7 @@ export interface MixtureSource<T> {
   fingerprint: string;
   locality?: Locality | undefined;
   /** One number for each id, to see whether sources have ids in common. */
-  idHashes: readonly number[];
+  idHashes: ArrayLike<number>;
   read: (index: number, rename: (id: string) => string) => Promise<T>;
 }
 
@@ -114,7 +114,8 @@ function prefixesOf(sources: readonly MixtureSource<unknown>[]): string[] {
   const owner = new Map<number, number>();
   const clashes = new Set<number>();
   for (const [index, { idHashes }] of sources.entries()) {
-    for (const hash of idHashes) {
+    for (let at = 0; at < idHashes.length; at++) {
+      const hash = idHashes[at]!;
       const other = owner.get(hash);
       if (other === undefined) owner.set(hash, index);
       else if (other !== index) clashes.add(other).add(index);

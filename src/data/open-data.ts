@@ -38,8 +38,25 @@ export const dataSourceSchema = z
 
 /** One source, or a mixture of several. */
 export const dataConfigSchema = z
-  .union([dataSourceSchema, z.array(dataSourceSchema).min(1)])
+  .union([dataSourceSchema, z.array(dataSourceSchema).min(1)], { error: sourceProblem })
   .describe('A source of data, or a list of several that are mixed.');
+
+/** Of a union only the branch that was meant is worth reporting: a list, or a source alone. */
+function sourceProblem({
+  code,
+  input,
+  errors,
+}: {
+  code?: unknown;
+  input?: unknown;
+  errors?: unknown;
+}): string | undefined {
+  if (code !== 'invalid_union' || !Array.isArray(errors)) return undefined;
+  const issues = errors[Array.isArray(input) ? 1 : 0] as readonly z.core.$ZodIssue[];
+  return issues
+    .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message))
+    .join('; ');
+}
 
 /** What may be written: a path alone, a source, or a list of sources. */
 export type DataConfig = string | z.input<typeof dataConfigSchema>;
@@ -119,8 +136,11 @@ async function openMixture<T, F extends OpenFile>(
   options: OpenDataOptions,
   openers: Openers<T, F>,
 ): Promise<{ files: OpenedFiles; mixed: Mixture<T> }> {
-  const parsed = parseOptions(dataConfigSchema, typeof config === 'string' ? { path: config } : config, 'data');
-  const sources = Array.isArray(parsed) ? parsed : [parsed];
+  const given = typeof config === 'string' ? { path: config } : config;
+  // Branch by branch, so that an error names its key.
+  const sources = Array.isArray(given)
+    ? parseOptions(z.array(dataSourceSchema).min(1), given, 'data')
+    : [parseOptions(dataSourceSchema, given, 'data')];
   const opened: F[] = [];
   const dispose = async (): Promise<void> => {
     for (const data of opened) await data.dispose();

@@ -2,7 +2,7 @@
  * One Parquet file, read in blocks of rows: its row groups, cut further where the file has a page index that makes parts
  * cheap. Decoding is hyparquet's and takes the thread it runs on; only parquet-worker.ts and tests use this file.
  */
-import { createHash } from 'node:crypto';
+import type { createHash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { parquetMetadata, parquetReadObjects, type AsyncBuffer, type Compressors, type FileMetaData } from 'hyparquet';
@@ -19,8 +19,11 @@ export interface Block {
   bytes: number;
 }
 
-/** Blocks above this are cut in parts where a page index allows it. */
-const blockBytes = 32 << 20;
+/**
+ * Blocks above this are cut in parts where a page index allows it. Smaller parts would not help: writers check the size of a
+ * page every thousand values only, so pages of pictures hold tens of megabytes, and every part reads the dictionary anew.
+ */
+const blockBytes = 96 << 20;
 /** A row group above this is refused: it must be decoded in one piece. */
 const maxBlockBytes = 2 ** 31;
 /** What is hashed of the head of every picture column, in every row group. */

@@ -27,7 +27,7 @@ export interface ParquetSummary {
   numSkipped: number;
   skipped: BadRow[];
   formats: [DataFormat, number][];
-  idHashes: number[];
+  idHashes: Float64Array;
   columns: string[];
 }
 
@@ -36,7 +36,7 @@ export type ParquetRecord =
   { place: Omit<BadRow, 'reason'>; record: CheckedRecord; embedded: Uint8Array[] } | { bad: BadRow };
 
 /** Room for the window being read and the first blocks of the next. */
-const cacheBytes = windowBytes + (64 << 20);
+const cacheBytes = windowBytes + (32 << 20);
 
 interface StoredBlock extends Block {
   file: ParquetFile;
@@ -75,7 +75,7 @@ export class ParquetStore {
         numSkipped: log.numSkipped,
         skipped: log.skipped,
         formats: [...log.formats],
-        idHashes: log.idHashes,
+        idHashes: Float64Array.from(log.idHashes),
         columns: [...new Set(files.flatMap(({ columns }) => columns))],
       };
       return { store, summary };
@@ -163,13 +163,15 @@ async function checkBlock(
   hash: ReturnType<typeof createHash>,
 ): Promise<number[]> {
   const bad: number[] = [];
+  const texts: string[] = [];
   const records = await file.read(block, true);
   for (const [offset, { value, embedded }] of records.entries()) {
     const row = block.start + offset;
     const place = { file: file.path, line: row, unit: 'row' as const };
-    hash.update(JSON.stringify(value));
+    texts.push(JSON.stringify(value));
     if (!log.add(value, rowId(file, row), place, placeOf(place), embedded.length)) bad.push(row);
   }
+  hash.update(texts.join('\n'));
   return bad;
 }
 

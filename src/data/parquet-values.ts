@@ -57,9 +57,10 @@ function plainValue(value: unknown, feature: Feature, hidden: boolean, embed: (b
   return plain;
 }
 
-/** A column may be called "__proto__". */
 function define(target: Record<string, unknown>, name: string, value: unknown): void {
-  Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true });
+  // A column may be called so.
+  if (name !== '__proto__') target[name] = value;
+  else Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true });
 }
 
 /** Integers stay exact: one that a number cannot hold becomes its digits. */

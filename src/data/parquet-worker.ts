@@ -37,7 +37,7 @@ function serve(port: NonNullable<typeof parentPort>): void {
         signal,
       );
       stores.set(id, store);
-      post({ id, type: 'opened', store: id, summary });
+      post({ id, type: 'opened', store: id, summary }, [summary.idHashes.buffer as ArrayBuffer]);
     } else if (type === 'record') {
       const record = await stores.get(request.store)!.record(request.index);
       if ('bad' in record) return post({ id, type: 'record', record });

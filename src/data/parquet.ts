@@ -38,7 +38,7 @@ export class ParquetRecords {
   readonly numSkipped: number;
   readonly skipped: readonly BadRow[];
   readonly formats: ReadonlyMap<DataFormat, number>;
-  readonly idHashes: readonly number[];
+  readonly idHashes: ArrayLike<number>;
   readonly #opened: Opened;
   #disposal: Promise<void> | undefined;
 

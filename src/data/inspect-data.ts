@@ -1,0 +1,111 @@
+/** What is in a data file or folder, without training on it: forms, a first record, and bad rows by reason. */
+import type { BadRow } from './bad-row.js';
+import { dataFiles } from './data-files.js';
+import { givenBy, type DataFormat } from './formats.js';
+import { checkJsonl, JsonlDataset, JsonlPairs, type JsonlOptions } from './jsonl.js';
+import type { PairRow } from './pairs.js';
+import { checkParquet, ParquetDataset, ParquetPairs } from './parquet.js';
+import type { Row } from './rows.js';
+
+/** Rows that were refused for one reason; numbers and names inside reasons are not told apart. */
+export interface RefusedRows {
+  reason: string;
+  count: number;
+  first: BadRow;
+}
+
+export interface DataDescription {
+  kind: 'parquet' | 'json';
+  files: string[];
+  /** Rows that can be used. */
+  rows: number;
+  formats: Partial<Record<DataFormat, number>>;
+  /** What the rows are; null where there are both, or none. */
+  gives: 'rows' | 'pairs' | null;
+  fingerprint: string;
+  first: Row | PairRow | null;
+  numBad: number;
+  /** By how often they occur. */
+  bad: RefusedRows[];
+}
+
+export interface InspectDataOptions extends Pick<JsonlOptions, 'imageFolder' | 'format' | 'signal'> {
+  /** Of a folder of shards. */
+  split?: string;
+}
+
+// A file whose every row has a reason of its own is described by some of them.
+const maxReasons = 50;
+
+/**
+ * Checks every row. Bad rows are counted, never thrown; errors are those of the files themselves and 'bad_data' for an ambiguous
+ * form.
+ */
+export async function inspectData(
+  path: string,
+  { split, ...options }: InspectDataOptions = {},
+): Promise<DataDescription> {
+  const files = await dataFiles(path, split);
+  const reasons = new Map<string, RefusedRows>();
+  const onSkip = (bad: BadRow): void => count(reasons, bad);
+  const checking: JsonlOptions = { ...options, onBadRow: 'skip', onSkip };
+  const summary =
+    files.kind === 'json' ? await jsonSummary(files.path, checking) : await parquetSummary(files.paths, checking);
+  const given = new Set([...summary.formats.keys()].map(givenBy));
+  const gives = given.size !== 1 ? null : given.has('row') ? 'rows' : 'pairs';
+  const reading: JsonlOptions = { ...options, onBadRow: 'skip' };
+  return {
+    kind: files.kind,
+    files: files.kind === 'json' ? [files.path] : files.paths,
+    rows: summary.rows,
+    formats: Object.fromEntries(summary.formats),
+    gives,
+    fingerprint: summary.fingerprint,
+    first: gives === null ? null : await firstOf(files, gives, reading),
+    numBad: summary.numBad,
+    bad: [...reasons.values()].sort((a, b) => b.count - a.count),
+  };
+}
+
+interface Summary {
+  rows: number;
+  numBad: number;
+  formats: ReadonlyMap<DataFormat, number>;
+  fingerprint: string;
+}
+
+async function jsonSummary(path: string, options: JsonlOptions): Promise<Summary> {
+  const { log, fingerprint } = await checkJsonl(path, options);
+  return { rows: log.idHashes.length, numBad: log.numSkipped, formats: log.formats, fingerprint };
+}
+
+async function parquetSummary(paths: string[], options: JsonlOptions): Promise<Summary> {
+  const { size, numSkipped, formats, fingerprint } = await checkParquet(paths, options);
+  return { rows: size, numBad: numSkipped, formats: new Map(formats), fingerprint };
+}
+
+async function firstOf(
+  files: Awaited<ReturnType<typeof dataFiles>>,
+  gives: 'rows' | 'pairs',
+  options: JsonlOptions,
+): Promise<Row | PairRow> {
+  if (gives === 'rows') {
+    await using data =
+      files.kind === 'json'
+        ? await JsonlDataset.open(files.path, options)
+        : await ParquetDataset.open(files.paths, options);
+    return await data.row(0);
+  }
+  await using data =
+    files.kind === 'json' ? await JsonlPairs.open(files.path, options) : await ParquetPairs.open(files.paths, options);
+  return await data.pair(0);
+}
+
+/** Reasons that differ in quoted names and numbers only are one. */
+function count(reasons: Map<string, RefusedRows>, bad: BadRow): void {
+  const key = bad.reason.replace(/"[^"]*"/g, '"…"').replace(/\d+/g, 'N');
+  const known = reasons.get(key) ?? (reasons.size < maxReasons ? undefined : reasons.get('others'));
+  if (known !== undefined) known.count++;
+  else if (reasons.size < maxReasons - 1) reasons.set(key, { reason: bad.reason, count: 1, first: bad });
+  else reasons.set('others', { reason: 'other reasons', count: 1, first: bad });
+}
