@@ -218,6 +218,8 @@ Status Weights::copy_from(const Weights& other) {
       to.master.f32()[j] = from.master ? from.master.f32()[j] : bf16_to_float(from.value.bf16()[j]);
     }
   }
+  // The table's own rows, which come back when the adapter is switched off.
+  adapter_.base_rows = other.adapter_.base_rows;
   return Status::success();
 }
 

@@ -6,6 +6,7 @@
 
 #include "test/golden_file.h"
 #include "test/op_test.h"
+#include "train/gauss_hermite.h"
 
 namespace gavel::test {
 namespace {

@@ -71,10 +71,4 @@ bool has_target(const RankingInputs& inputs, int64_t score);
 double ranking_loss(const RankingLossOptions& options, const RankingInputs& inputs, double scale, double* grad_mu,
                     double* grad_log_sigma, RankingMetrics* metrics);
 
-/// Nodes x and weights w of integral f(x) exp(-x^2) dx over the real line, ascending.
-struct HermiteRule {
-  std::vector<double> nodes, weights;
-};
-HermiteRule gauss_hermite(int32_t count);
-
 }  // namespace gavel

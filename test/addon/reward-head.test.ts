@@ -305,6 +305,15 @@ describe('the files of a reward head', () => {
     const frozen = await model.freeze();
     expect(frozen.tensors().some(({ trainable }) => trainable)).toBe(false);
     await sameScores(model, frozen);
+
+    // The copy of an adapted model has its base, too: the reward token's row as it was before training.
+    const adapted = await engine.loadModel(textFolder, { rewardHead: small, lora: { rank: 4 } });
+    await train(adapted);
+    const copy = await adapted.freeze();
+    await sameScores(adapted, copy);
+    const off = await adapted.score(rows(adapted), { adapter: 'off' });
+    expect(sameBits((await copy.score(rows(adapted), { adapter: 'off' })).mu, off.mu)).toBe(true);
+    expect(sameBits((await scoresOf(adapted))[0], off.mu)).toBe(false);
   });
 
   it('are refused when they are damaged, missing, or of another head', async () => {
