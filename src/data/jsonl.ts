@@ -1,6 +1,6 @@
 /**
  * A data set file, streamed: one pass finds the byte range of every row (JSON Lines, or the elements of one JSON array or
- * object), checks it and hashes the file; afterwards a row is one positioned read. Memory: three numbers a row.
+ * object), checks it and hashes the file; afterwards a row is one positioned read. Memory: a few numbers a row.
  */
 import { createHash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
@@ -71,13 +71,14 @@ export class JsonlRecords {
   /** The record of an index, and what makes its errors. Throws 'bad_data' where the file has changed. */
   protected async record(index: number): Promise<{ record: CheckedRecord; refuse: (reason: string) => GavelError }> {
     checkIndex(this.name, index, this.size);
-    const { offsets, lengths, lines, keyed, media, options } = this.#scan;
+    const { offsets, lengths, lines, nth, keyed, media, options } = this.#scan;
     const line = lines[index]!;
     const refuse = (reason: string): GavelError => badRow({ file: this.#path, line, unit: 'line', reason });
     const bytes = Buffer.alloc(lengths[index]!);
     const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, offsets[index]);
     const parsed = bytesRead === bytes.length ? parseRow(bytes, keyed) : { reason: 'the file has become shorter' };
-    const record = 'reason' in parsed ? parsed : readRecord(parsed.value, rowId(this.#path, line), media, options);
+    const record =
+      'reason' in parsed ? parsed : readRecord(parsed.value, rowId(this.#path, line, nth[index]!), media, options);
     if ('reason' in record) throw refuse(`${record.reason} (the file has changed)`);
     return { record, refuse };
   }
@@ -158,6 +159,8 @@ interface Scan {
   offsets: number[];
   lengths: number[];
   lines: number[];
+  /** Which row of its line it is, from 1: an array may stand on one line. */
+  nth: number[];
   fingerprint: string;
   keyed: boolean;
   log: RecordLog;
@@ -191,18 +194,32 @@ async function scanFile(
   const buffer = Buffer.alloc(readBytes);
   const head = await file.read(buffer, 0, readBytes, 0);
   const keyed = isKeyed(buffer.toString('latin1', 0, Math.min(head.bytesRead, 4096)), format);
-  const scan: Scan = { offsets: [], lengths: [], lines: [], fingerprint: '', keyed, log, media, options: reading };
+  const scan: Scan = {
+    offsets: [],
+    lengths: [],
+    lines: [],
+    nth: [],
+    fingerprint: '',
+    keyed,
+    log,
+    media,
+    options: reading,
+  };
+  let before = { line: 0, nth: 0 };
   const scanner = new RowScanner((bytes, offset, line) => {
+    before = { line, nth: before.line === line ? before.nth + 1 : 1 };
+    const { nth } = before;
     const place = { file: path, line, unit: 'line' as const };
     const parsed = parseRow(bytes, keyed);
     const good =
       'reason' in parsed
         ? log.refuse({ ...place, reason: parsed.reason })
-        : log.add(parsed.value, rowId(path, line), place, `line ${line}`);
+        : log.add(parsed.value, rowId(path, line, nth), place, `line ${line}`);
     if (!good) return;
     scan.offsets.push(offset);
     scan.lengths.push(bytes.length);
     scan.lines.push(line);
+    scan.nth.push(nth);
   }, keyed);
   for (let position = 0; ;) {
     signal?.throwIfAborted();
@@ -244,6 +261,6 @@ function parseRow(bytes: Buffer, keyed: boolean): { value: unknown } | { reason:
   }
 }
 
-function rowId(file: string, line: number): string {
-  return `${basename(file)}:${line}`;
+function rowId(file: string, line: number, nth: number): string {
+  return `${basename(file)}:${line}${nth === 1 ? '' : `#${nth}`}`;
 }

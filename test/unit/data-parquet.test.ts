@@ -1,10 +1,12 @@
 // Parquet files that pyarrow and datasets wrote (test/goldens/data/make_parquet.py), read and compared with what pyarrow reads.
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BadRow } from '../../src/data/bad-row.js';
+import { ParquetFile } from '../../src/data/parquet-file.js';
 import { ParquetDataset, ParquetPairs, type ParquetOptions } from '../../src/data/parquet.js';
 import type { ImageSource, Row } from '../../src/data/rows.js';
 import { batches } from '../../src/data/shuffle.js';
@@ -248,4 +250,35 @@ describe('parquet', () => {
     }
     expect(await ids({ batchSize: 4, cursor: third!, epochs: 2 })).toEqual(whole.slice(3));
   });
+
+  // Linux says how long the thread itself ran; what others take of the processor does not count.
+  it.skipIf(process.platform !== 'linux')('leaves the event loop free while it decodes', async () => {
+    const onThread = await longestTurnMs(async () => {
+      expect(await rowsOf(at('zeros.parquet'))).toHaveLength(64);
+    });
+    expect(onThread).toBeLessThan(20);
+    // The measure finds it: the same work on this thread takes the loop away.
+    const here = await longestTurnMs(async () => {
+      const file = await ParquetFile.open(at('zeros.parquet'));
+      for (const block of file.blocks) expect(await file.read(block)).toHaveLength(16);
+      await file.close();
+    });
+    expect(here).toBeGreaterThan(onThread);
+  });
 });
+
+/** The longest time, in milliseconds of its own processor time, that this thread went without a turn of the event loop. */
+async function longestTurnMs(work: () => Promise<void>): Promise<number> {
+  const ran = (): number =>
+    Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ')[0]) / 1e6;
+  let longest = 0;
+  let last = ran();
+  const timer = setInterval(() => {
+    const now = ran();
+    longest = Math.max(longest, now - last);
+    last = now;
+  }, 1);
+  await work();
+  clearInterval(timer);
+  return longest;
+}

@@ -156,6 +156,16 @@ write(
     pa.schema([("prompt", parts), ("chosen", parts), ("rejected", parts), ("images", pa.list_(image))]),
 )
 
+# 64 MB of pictures that compress to nothing: something to decode that takes time.
+write(
+    "zeros.parquet",
+    [{"id": i, "prompt": "<image>", "images": [{"bytes": bytes(1 << 20), "path": None}]} for i in range(64)],
+    pa.schema([("id", pa.int64()), ("prompt", pa.string()), ("images", pa.list_(image))]),
+    compression="zstd",
+    row_group_size=16,
+    use_dictionary=False,
+)
+
 expected = {
     "made_by": {"pyarrow": pa.__version__, "datasets": datasets.__version__},
     "snappy": plain(pq.read_table(here / "snappy.parquet").to_pylist()),
