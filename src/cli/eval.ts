@@ -120,7 +120,7 @@ async function configOf(
 ): Promise<Record<string, unknown>> {
   const { model, json: _json, out: _out, input: _input, data: _data, ...asked } = options;
   const weights = await weightsKey(await fetchModel(model!, { progress }));
-  return { model, weights, set: set.name, content: set.fingerprint, ...asked };
+  return { model, weights, set: set.name, ...asked, content: set.fingerprint };
 }
 
 /** One source of prompts with a model, or judgements. */
