@@ -118,9 +118,9 @@ async function configOf(
   set: EvaluationSet,
   progress: ProgressRenderer,
 ): Promise<Record<string, unknown>> {
-  const { model, samples, maxNewTokens, temperature, seed, verifier } = options;
+  const { model, json: _json, out: _out, input: _input, data: _data, ...asked } = options;
   const weights = await weightsKey(await fetchModel(model!, { progress }));
-  return { model, weights, set: set.name, data: set.fingerprint, samples, maxNewTokens, temperature, seed, verifier };
+  return { model, weights, set: set.name, ...asked, content: set.fingerprint };
 }
 
 /** One source of prompts with a model, or judgements. */

@@ -101,6 +101,16 @@ describe('VLRewardBench', () => {
     expect(second.row.images).toEqual([{ bytes: new Uint8Array(Buffer.from(pixel, 'base64')) }]);
   });
 
+  it('numbers the pairs that its file gives one id', async () => {
+    const folder = await filesOf({
+      'a.jsonl': [row('mathverse_1'), row('mathverse_1', { query: 'Why?' }), row('mathverse_1')],
+    });
+    const set = await loadBenchmark('vl-reward-bench', folder);
+    const items = await Promise.all([0, 1, 2].map((i) => set.item(i)));
+    expect(items.map((item) => item.row.id)).toEqual(['mathverse_1', 'mathverse_1 #2', 'mathverse_1 #3']);
+    expect(items.map(({ subsets }) => subsets['group'])).toEqual(['reasoning', 'reasoning', 'reasoning']);
+  });
+
   it('reports groups, overall and macro', () => {
     const benchmark = benchmarkByName('vl-reward-bench');
     const marks = [
@@ -149,7 +159,10 @@ describe('VLRewardBench', () => {
 
   it('refuses two of one id, an empty folder, a missing file, other kinds, no JSON', async () => {
     const load = (path: string) => loadBenchmark('vl-reward-bench', path);
-    await expect(load(await filesOf({ 'a.jsonl': [row('a_1'), row('a_1')] }))).rejects.toThrow(/"a_1" twice/);
+    const empty = { response_content: [] };
+    const pair = { id: 'p', prompt_content: [], response_a: empty, response_b: empty, chosen: 'A' };
+    const twice = await filesOf({ 't2i.json': { pairs: [pair] }, 't2i.jsonl': [pair] });
+    await expect(loadBenchmark('mmrb2', twice)).rejects.toThrow(/"t2i p" twice/);
     await expect(load(await filesOf({}))).rejects.toMatchObject({ code: 'bad_data' });
     await expect(load(join(await filesOf({}), 'none.jsonl'))).rejects.toMatchObject({ code: 'io' });
     await expect(load(join(await filesOf({ 'a.csv': 1 }), 'a.csv'))).rejects.toMatchObject({ code: 'unsupported' });
