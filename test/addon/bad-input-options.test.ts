@@ -145,7 +145,7 @@ describeMistakes('options', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.kind`/,
     received: /received "gpro"/,
-    todo: /Expected an objective this engine has: 'nll' or 'grpo'/,
+    todo: /Expected an objective this engine has: 'nll', 'grpo'/,
   },
   {
     what: 'a loss that is not finite',
