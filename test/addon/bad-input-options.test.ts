@@ -145,7 +145,7 @@ describeMistakes('options', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.kind`/,
     received: /received "gpro"/,
-    todo: /Expected an objective this engine has: 'nll', 'grpo' or 'dpo'/,
+    todo: /Expected an objective this engine has: 'nll', 'grpo', 'dpo' or 'ranking'/,
   },
   {
     what: 'a loss that is not finite',
