@@ -16,7 +16,7 @@ export async function evalCommand(options: EvalCommandOptions): Promise<void> {
   using interrupts = new Interrupts((text) => progress.line(text), 'nothing was written. Run it again from the start.');
   const { signal } = interrupts;
   await using opened = await openPolicy(model, { signal, progress });
-  await using data = await JsonlDataset.open(input);
+  await using data = await JsonlDataset.open(input, { canSkip: false });
   const job = train(
     opened.policy,
     evaluate({

@@ -8,7 +8,7 @@ import { importMessages } from './import-messages.js';
 import { flatten, optionalId, optionalVideos, type ImportResult, type ImportedRow } from './imported-row.js';
 import { countMarks, fileRowSchema, fileVideoSchema, imageMark, videoMark, type ChatMessage } from './rows.js';
 
-export type { ImportResult, ImportedRow } from './imported-row.js';
+export type { ImportResult, ImportedRow, RowRefusal } from './imported-row.js';
 
 const imageList = z.union([z.string().min(1), z.array(z.string().min(1))]);
 const videoList = z.union([fileVideoSchema, z.array(fileVideoSchema)]);
@@ -58,25 +58,26 @@ export function importRow(value: unknown): ImportResult {
   if ('reason' in result) return result;
   const { prompt, images, videos = [] } = result.row;
   const marks = countMarks(prompt);
+  const code = 'image_count_mismatch' as const;
   if (marks.images !== images.length) {
-    return { reason: `${marks.images} "${imageMark}" marks in the prompt but ${images.length} images` };
+    return { code, reason: `${marks.images} "${imageMark}" marks in the prompt but ${images.length} images` };
   }
   if (marks.videos !== videos.length) {
-    return { reason: `${marks.videos} "${videoMark}" marks in the prompt but ${videos.length} videos` };
+    return { code, reason: `${marks.videos} "${videoMark}" marks in the prompt but ${videos.length} videos` };
   }
   return result;
 }
 
 function importOwn(value: object): ImportResult {
   const parsed = fileRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, images = [], videos, ...rest } = parsed.data;
   return { row: { ...rest, images, ...optionalVideos(videos ?? []), ...optionalId(id) } };
 }
 
 function importLlava(value: object): ImportResult {
   const parsed = llavaRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, image, images, video, videos, conversations, ...meta } = parsed.data;
   const paths = listOf(image, images);
   const films = listOf(video, videos);
@@ -104,7 +105,7 @@ function importLlava(value: object): ImportResult {
 
 function importProblem(value: object): ImportResult {
   const parsed = problemRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, image, images, video, videos, problem, solution, ...meta } = parsed.data;
   const paths = listOf(image, images);
   const films = listOf(video, videos);

@@ -8,7 +8,7 @@ import { basename, dirname, isAbsolute, relative, resolve, sep } from 'node:path
 import { GavelError } from '../errors.js';
 import { fileError } from './checkpoint-files.js';
 import { checkIndex, checkNotEmpty, type Dataset } from './dataset.js';
-import { importRow, type ImportedRow } from './import-rows.js';
+import { importRow, type ImportedRow, type ImportResult, type RowRefusal } from './import-rows.js';
 import { RowScanner } from './row-scanner.js';
 import type { FileVideo, ImageSource, Row, VideoSource } from './rows.js';
 
@@ -19,6 +19,8 @@ export interface JsonlOptions {
   onSkip?: (bad: BadRow) => void;
   /** The folder that relative paths of images and videos start from and may not leave. Default: the file's own. */
   imageFolder?: string;
+  /** @internal False where the caller cannot set `onBadRow`: messages then do not name it. */
+  canSkip?: boolean;
   signal?: AbortSignal;
 }
 
@@ -145,15 +147,15 @@ async function scanFile(file: FileHandle, path: string, options: JsonlOptions): 
   const folder = resolve(options.imageFolder ?? dirname(path));
   const ids = new Map<string, number>();
   const scanner = new RowScanner((bytes, offset, line) => {
-    const reason = checkRow(bytes, line, path, folder, ids);
-    if (reason === undefined) {
+    const refusal = checkRow(bytes, line, path, folder, ids);
+    if (refusal === undefined) {
       scan.offsets.push(offset);
       scan.lengths.push(bytes.length);
       scan.lines.push(line);
       return;
     }
-    const bad = { file: path, line, reason };
-    if (options.onBadRow !== 'skip') throw badRow(bad);
+    const bad = { file: path, line, reason: refusal.reason };
+    if (options.onBadRow !== 'skip') throw badRow(bad, { ...options, code: refusal.code });
     scan.numSkipped++;
     if (scan.skipped.length < 100) scan.skipped.push(bad);
     options.onSkip?.(bad);
@@ -169,7 +171,7 @@ async function scanFile(file: FileHandle, path: string, options: JsonlOptions): 
     scanner.push(part);
   }
   const trouble = scanner.end();
-  if (trouble !== undefined) throw badRow({ file: path, ...trouble });
+  if (trouble !== undefined) throw badRow({ file: path, ...trouble }, options);
   scan.fingerprint = hash.update(`\0skipped ${scan.numSkipped}`).digest('hex').slice(0, 32);
   return scan;
 }
@@ -180,19 +182,19 @@ function checkRow(
   file: string,
   folder: string,
   ids: Map<string, number>,
-): string | undefined {
+): RowRefusal | undefined {
   const parsed = parseRow(bytes);
-  if ('reason' in parsed) return parsed.reason;
+  if ('reason' in parsed) return parsed;
   const reason = checkPaths(parsed.row, folder);
-  if (reason !== undefined) return reason;
+  if (reason !== undefined) return { reason };
   const id = parsed.row.id ?? rowId(file, line);
   const earlier = ids.get(id);
-  if (earlier !== undefined) return `id "${id}" already stands in line ${earlier}`;
+  if (earlier !== undefined) return { reason: `id "${id}" already stands in line ${earlier}` };
   ids.set(id, line);
   return undefined;
 }
 
-function parseRow(bytes: Buffer): { row: ImportedRow } | { reason: string } {
+function parseRow(bytes: Buffer): ImportResult {
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
@@ -246,10 +248,13 @@ function rowId(file: string, line: number): string {
   return `${basename(file)}:${line}`;
 }
 
-function badRow({ file, line, reason }: BadRow): GavelError {
-  return new GavelError(
-    'bad_data',
-    `Expected a valid row at ${file}:${line} but received: ${reason}. Correct the row, or set \`onBadRow\` to "skip".`,
-    { fields: { file, line, reason } },
-  );
+function badRow(
+  { file, line, reason }: BadRow,
+  options: { code?: RowRefusal['code']; canSkip?: boolean } = {},
+): GavelError {
+  const { code = 'bad_data', canSkip = true } = options;
+  const advice = canSkip ? 'Correct the row, or set `onBadRow` to "skip".' : 'Correct the row, or leave it out.';
+  return new GavelError(code, `Expected a valid row at ${file}:${line} but received: ${reason}. ${advice}`, {
+    fields: { file, line, reason },
+  });
 }

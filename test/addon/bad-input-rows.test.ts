@@ -64,7 +64,7 @@ describeMistakes('rows', [
       await writeFile(path, `${JSON.stringify(word)}\n${row}\n`);
       return failureOf(() => JsonlDataset.open(path));
     },
-    code: 'bad_data',
+    code: 'image_count_mismatch',
     expected: /Expected a valid row at .*data\.jsonl:2/,
     received: /2 "<image>" marks in the prompt but 1 images/,
     todo: /Correct the row, or set `onBadRow` to "skip"/,
