@@ -13,7 +13,7 @@ const withConfig = (folder: string, change: Record<string, unknown>): Promise<st
 const withPositions = (folder: string, positions: number): Promise<string> =>
   brokenCopy(folder, (copy) =>
     editJson(join(copy, 'config.json'), (config: Record<string, Record<string, unknown>>) => {
-      (config['text_config'] ?? config)['max_position_embeddings'] = positions as never;
+      (config['text_config'] ?? config)['max_position_embeddings'] = positions;
     }),
   );
 
