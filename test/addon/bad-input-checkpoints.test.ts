@@ -196,6 +196,28 @@ describeMistakes('checkpoints', [
     received: /received 2\.5/,
     todo: /Use the config\.json that the checkpoint was published with/,
   },
+  ...(
+    [
+      ['rms_norm_eps', 'small', /Expected a number for `rms_norm_eps`/, /but received "small"/],
+      ['hidden_size', '64', /Expected an integer >= 1 for `hidden_size`/, /but received "64"/],
+      ['head_dim', [16], /Expected an integer for `head_dim`/, /but received "16"|but received a list/],
+      ['num_attention_heads', undefined, /Expected an integer >= 1 for `num_attention_heads`/, /but it is missing/],
+    ] as const
+  ).map(([key, value, expected, received]) => ({
+    what: `${JSON.stringify(value) ?? 'nothing'} for ${key}`,
+    make: async () =>
+      failureOf(async () =>
+        engine.loadModel(
+          await brokenCopy(textFolder, (copy) =>
+            editJson(join(copy, 'config.json'), (config) => void (config[key] = value)),
+          ),
+        ),
+      ),
+    code: 'invalid_config' as const,
+    expected,
+    received,
+    todo: /Use the config\.json that the checkpoint was published with/,
+  })),
   {
     what: 'a family this engine does not have',
     make: async () =>
@@ -209,7 +231,7 @@ describeMistakes('checkpoints', [
     code: 'unsupported',
     expected: /Expected one of llama, .*llava_onevision for `model_type` of the model's config/,
     received: /received "mamba"/,
-    todo: /Choose a checkpoint/,
+    todo: /Choose a checkpoint of one of these families\./,
   },
   {
     what: 'a checkpoint of another family',
