@@ -217,10 +217,29 @@ describe('processor', () => {
       code: 'image_count_mismatch',
       fields: { id: 'v', marks: 0, videos: 1 },
     });
-    // The golden's template knows no videos.
-    await expect(processor.encode({ id: 'w', prompt: '<video>', images: [], videos: [film] })).rejects.toMatchObject({
+    const folder = join(empty, 'no-videos');
+    const keep = (path: string): boolean => !path.endsWith('.safetensors');
+    await cp(join(goldens, 'micro-vl'), folder, { recursive: true, filter: keep });
+    await cp(join(goldens, 'micro-text/chat_template.jinja'), join(folder, 'chat_template.jinja'));
+    const row = { id: 'w', prompt: '<video>', images: [], videos: [film] };
+    await expect((await Processor.load(folder)).encode(row)).rejects.toMatchObject({
       code: 'image_count_mismatch',
       fields: { id: 'w', placeholders: 0, videos: 1 },
     });
+  });
+
+  it.each(['micro-vl', 'micro-ov', 'micro-qwen3-vl'])('reads a video through the template of %s', async (name) => {
+    const own = await Processor.load(join(goldens, name));
+    const film = { frames: [flat(56, 56), flat(56, 56)] };
+    const encoded = await own.encode({
+      id: 'v',
+      prompt: '<image>and <video>?',
+      images: [flat(56, 56)],
+      videos: [film],
+    });
+    expect(encoded.images.map(({ kind }) => kind)).toEqual(['image', 'video']);
+    const count = (token: number | undefined): number => encoded.promptTokens.filter((id) => id === token).length;
+    expect(count(own.imageTokenId)).toBeGreaterThan(0);
+    expect(count(own.videoTokenId)).toBeGreaterThan(0);
   });
 });
