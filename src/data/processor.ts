@@ -224,11 +224,11 @@ export class Processor {
   }
 
   #tooLong(row: Row, numTokens: number): GavelError {
-    const todo = (row.videos?.length ?? 0) > 0 ? 'lower `video.fps` or `video.maxPixels`' : 'lower `maxPixels`';
+    const advice = (row.videos?.length ?? 0) > 0 ? 'lower `video.fps` or `video.maxPixels`' : 'lower `maxPixels`';
     return new GavelError(
       'prompt_too_long',
       `Expected a prompt of at most ${this.maxPromptTokens} tokens but received ${numTokens} in row "${row.id}". ` +
-        `Shorten it, ${todo}, or raise \`maxPromptTokens\`; prompts are never truncated.`,
+        `Shorten it, ${advice}, or raise \`maxPromptTokens\`; prompts are never truncated.`,
       { fields: { id: row.id, tokens: numTokens, maxPromptTokens: this.maxPromptTokens } },
     );
   }
