@@ -72,13 +72,13 @@ Status Weights::allocate_tensors(const std::vector<Allocation>& wanted) {
   size_t total = 0;
   for (const Allocation& one : wanted) total += bytes_of(one);
   if (total == 0) return Status::success();
-  const std::string todo =
+  const std::string advice =
       "Use bf16, a smaller model, an adapter, or narrower optimizer states; estimateMemory() says what a run takes.";
-  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(total, "weights and their training state", todo));
+  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(total, "weights and their training state", advice));
   auto* data = static_cast<uint8_t*>(allocate_pages(total));
   if (data == nullptr) {
     return Status::error(Code::out_of_memory, "Expected " + std::to_string(total) +
-                                                  " bytes for weights but the system refused them. " + todo)
+                                                  " bytes for weights but the system refused them. " + advice)
         .with("requestedBytes", std::to_string(total));
   }
   blocks_.emplace_back(data, total);

@@ -8,8 +8,8 @@
 namespace gavel {
 namespace {
 
-Status refuse(const std::string& expected, const std::string& received, const std::string& todo) {
-  return Status::error(Code::invalid_argument, "Expected " + expected + " but received " + received + ". " + todo);
+Status refuse(const std::string& expected, const std::string& received, const std::string& advice) {
+  return Status::error(Code::invalid_argument, "Expected " + expected + " but received " + received + ". " + advice);
 }
 
 std::string count(size_t number) { return std::to_string(number); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "model/pack.h"
 #include "ops/builders.h"
@@ -46,6 +47,18 @@ Status check_dropout(const Weights& weights, const std::vector<Objective>& objec
         "are not those that are trained. Load the model with `lora.dropout` 0.");
   }
   return Status::success();
+}
+
+// Of the call's completion tokens, `per_token` values each: a NaN weight must not end in numbers that look like
+// results.
+Status check_finite(std::span<const float> values, size_t per_token) {
+  const auto found = std::find_if_not(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+  if (found == values.end()) return Status::success();
+  const size_t token = static_cast<size_t>(found - values.begin()) / per_token;
+  return Status::error(Code::non_finite, "Expected finite logits but received " + std::to_string(*found) +
+                                             " for completion token " + std::to_string(token) +
+                                             " of this call. The weights are damaged: go back to an earlier "
+                                             "checkpoint.");
 }
 
 int64_t completion_tokens_of(const std::vector<const GroupInput*>& groups) {
@@ -103,7 +116,7 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
     ++result->micro_batches;
   }
   result->completion_tokens = static_cast<int64_t>(result->logprobs.size());
-  return Status::success();
+  return check_finite(result->logprobs, 1);
 }
 
 Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::atomic<bool>& aborted,
@@ -131,7 +144,7 @@ Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::ato
     std::memcpy(out->data() + static_cast<size_t>(pack.targets().output[r]) * vocabulary, rows.data() + r * vocabulary,
                 vocabulary * sizeof(float));
   }
-  return Status::success();
+  return check_finite(*out, vocabulary);
 }
 
 // Entropies before the first micro-batch: a forward pass has the same bits however it is cut.

@@ -82,7 +82,7 @@ async function openSet(
     }
     return { ...loaded, [Symbol.asyncDispose]: async () => {} };
   }
-  const data = await JsonlDataset.open(input!, { signal });
+  const data = await JsonlDataset.open(input!, { canSkip: false, signal });
   const set = fileEvaluationSet(data, { bothOrders, groupBy, ...(direct && { direct: { prompt: directPrompt } }) });
   return { ...set, [Symbol.asyncDispose]: () => data.dispose() };
 }
@@ -126,8 +126,8 @@ async function configOf(
 /** One source of prompts with a model, or judgements. */
 function checkCombination(options: EvalCommandOptions): void {
   const { model, input, benchmark, data, from, direct, prompt, directPrompt, ties, groupBy } = options;
-  const refuse = (name: string, what: string, received: unknown, todo: string): never => {
-    throw expected('invalid_argument', name, what, received, todo);
+  const refuse = (name: string, what: string, received: unknown, advice: string): never => {
+    throw expected('invalid_argument', name, what, received, advice);
   };
   if (from !== undefined) {
     for (const [name, value] of Object.entries({ '--model': model, '--input': input, '--data': data })) {

@@ -2,6 +2,7 @@
 /** The `gavel` command. Heavy modules are imported by the action that needs them, so help and errors come at once. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { GavelError } from '../errors.js';
+import { fileError } from '../runs/file-errors.js';
 import type {
   ExportCommandOptions,
   InspectCommandOptions,
@@ -26,7 +27,7 @@ const number = (text: string): number => {
   if (text === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
   return value;
 };
-const modelHelp = 'a folder, a .gguf file, or a hub id: org/name or org/name@revision';
+const modelHelp = 'a folder, a run folder, a .gguf file, or a hub id: org/name or org/name@revision';
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 function build(): Command {
@@ -114,13 +115,13 @@ function build(): Command {
     .option('--json', 'print JSON')
     .action(async (name: string, options: InspectCommandOptions, command: Command) => {
       const { inspectCommand } = await import('./inspect.js');
-      await inspectCommand(name, { ...options, json: isJson(command) });
+      process.exitCode = await inspectCommand(name, { ...options, json: isJson(command) });
     });
 
   program
     .command('export')
     .description('write a run or a model as transformers or PEFT load it, with a model card')
-    .requiredOption('--model <name>', `a run folder, or ${modelHelp}`)
+    .requiredOption('--model <name>', modelHelp)
     .requiredOption('--out <folder>', 'new folder')
     .option('--merge', 'merge a LoRA adapter into its base model')
     .option('--dtype <type>', 'fp32 or bf16; default: as it is stored')
@@ -204,9 +205,10 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-// A reader that went away (`gavel schema | head`) is no failure of ours.
+// A reader that went away (`gavel schema | head`) is no failure of ours; a full disk is one.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(exitCodes.ok);
+  if (error.code === 'EPIPE') process.exit(exitCodes.ok);
+  report(fileError(error, 'write', 'standard output'), process.argv.includes('--json'));
+  process.exit(exitCodes.failure);
 });
 await main(process.argv.slice(2));

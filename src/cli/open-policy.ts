@@ -6,6 +6,7 @@ import type { DataThreadsOptions } from '../data/threads.js';
 import type { Model } from '../engine/model.js';
 import type { CreateModelOptions, EngineOptions, LoadModelOptions } from '../engine/options.js';
 import { Policy } from '../recipes/policy.js';
+import { isRunFolder, modelFolderOfRun } from '../runs/run-facts.js';
 import { type ProgressRenderer } from './progress.js';
 
 export interface OpenedPolicy extends AsyncDisposable {
@@ -28,6 +29,11 @@ export interface OpenPolicyOptions {
   progress?: ProgressRenderer;
 }
 
+/** What a command's model is called: of a run folder its final weights, else its last checkpoint. */
+export async function modelOf(name: string): Promise<string> {
+  return (await isRunFolder(name)) ? modelFolderOfRun(name, { adapter: false }) : name;
+}
+
 /** The local path of a model that a command was given: a folder, a file, or a hub id. */
 export async function fetchModel(
   name: string,
@@ -43,9 +49,10 @@ export async function fetchModel(
   return path;
 }
 
-/** Loads the model called `name`. Errors: those of the hub, the engine and the tokenizer. */
-export async function openPolicy(name: string, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
+/** Loads the model called `given`, a run folder too. Errors: those of the run, the hub, the engine and the tokenizer. */
+export async function openPolicy(given: string, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
   const { dtype, initializeSeed, limits } = options;
+  const name = await modelOf(given);
   const path = await fetchModel(name, options);
   const engine = await createEngine(options.engine ?? {});
   try {

@@ -110,13 +110,13 @@ export class HubSnapshot {
 
 function noWeights(repo: string, names: readonly string[]): GavelError {
   const other = names.find((name) => /\.(gguf|bin|pt|pth|h5|msgpack)$/.test(name));
-  const todo =
+  const advice =
     other?.endsWith('.gguf') === true
       ? 'Download its .gguf file and name that.'
       : 'Convert it with transformers: save_pretrained writes safetensors.';
   return new GavelError(
     'unsupported',
-    `Expected ${weightsFile}, ${indexFile} or ${adapterFile} in the model "${repo}" but received ${other ?? 'none of them'}. ${todo}`,
+    `Expected ${weightsFile}, ${indexFile} or ${adapterFile} in the model "${repo}" but received ${other ?? 'none of them'}. ${advice}`,
     { fields: { model: repo, found: other ?? '' } },
   );
 }

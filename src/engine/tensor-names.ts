@@ -50,10 +50,10 @@ const isTokenTable = (key: string): boolean => key === 'model.embed_tokens.weigh
 const listed = (names: readonly string[]): string =>
   names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
 
-function corrupt(folder: string, what: string, names: readonly string[], todo: string): GavelError {
+function corrupt(folder: string, what: string, names: readonly string[], advice: string): GavelError {
   return new GavelError(
     'corrupt_checkpoint',
-    `Expected the tensors of its config in "${folder}" but ${what}: ${listed(names)}. ${todo}`,
+    `Expected the tensors of its config in "${folder}" but ${what}: ${listed(names)}. ${advice}`,
     {
       fields: { folder, tensors: names.join(', ') },
     },

@@ -88,8 +88,8 @@ function subsetOf(row: Row, key: string): string {
   );
 }
 
-function badRow({ id }: Row, what: string, received: string, todo: string): GavelError {
-  return new GavelError('bad_data', `Expected ${what} of row "${id}" but received ${received}. ${todo}`, {
+function badRow({ id }: Row, what: string, received: string, advice: string): GavelError {
+  return new GavelError('bad_data', `Expected ${what} of row "${id}" but received ${received}. ${advice}`, {
     fields: { id },
   });
 }

@@ -40,7 +40,7 @@ export function preferenceBatches(
         'a preference',
         'a tie',
         {
-          todo: "Leave ties out, or set `ties: 'skip'`.",
+          advice: "Leave ties out, or set `ties: 'skip'`.",
         },
       );
     }
@@ -71,7 +71,8 @@ function checkSharedPrompt(pair: PairRow): void {
   for (const part of ['prompt', 'images', 'videos'] as const) {
     if (isDeepStrictEqual(first[part], second[part])) continue;
     throw badPair(pair, `equal ${part} of both candidates`, 'different ones', {
-      todo: 'A preference loss compares answers to one prompt; candidates with pictures of their own are for a scorer.',
+      advice:
+        'A preference loss compares answers to one prompt; candidates with pictures of their own are for a scorer.',
     });
   }
 }
@@ -85,8 +86,8 @@ function targetTokens(policy: Policy, { id, completion }: Row): Int32Array {
   }
 }
 
-function badPair({ id }: PairRow, what: string, received: string, { todo = 'Correct the pair.' } = {}): GavelError {
-  return new GavelError('bad_data', `Expected ${what} in pair "${id}" but received ${received}. ${todo}`, {
+function badPair({ id }: PairRow, what: string, received: string, { advice = 'Correct the pair.' } = {}): GavelError {
+  return new GavelError('bad_data', `Expected ${what} in pair "${id}" but received ${received}. ${advice}`, {
     fields: { id, expected: what, received },
   });
 }
