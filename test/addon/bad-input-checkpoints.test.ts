@@ -200,7 +200,7 @@ describeMistakes('checkpoints', [
     [
       ['rms_norm_eps', 'small', /Expected a number for `rms_norm_eps`/, /but received "small"/],
       ['hidden_size', '64', /Expected an integer >= 1 for `hidden_size`/, /but received "64"/],
-      ['head_dim', [16], /Expected an integer for `head_dim`/, /but received "16"|but received a list/],
+      ['head_dim', [16, 16], /Expected an integer for `head_dim`/, /but received a list/],
       ['num_attention_heads', undefined, /Expected an integer >= 1 for `num_attention_heads`/, /but it is missing/],
     ] as const
   ).map(([key, value, expected, received]) => ({
