@@ -40,11 +40,12 @@ HeadLogprob head_of(const Model& model, const Tensor& hidden, const PackTargets&
 Status check_dropout(const Weights& weights, const std::vector<Objective>& objectives) {
   if (weights.adapter().dropout <= 0) return Status::success();
   for (const Objective& objective : objectives) {
-    if (objective.kind != Objective::Kind::grpo) continue;
+    const bool compares = objective.kind == Objective::Kind::grpo || objective.kind == Objective::Kind::dpo;
+    if (!compares || objective.weight == 0) continue;
     return Status::error(
         Code::invalid_argument,
-        "Expected an adapter without dropout for reinforcement learning: with it the sampled log-probs "
-        "are not those that are trained. Load the model with `lora.dropout` 0.");
+        "Expected an adapter without dropout for objectives that compare log-probs of two passes: with it they are not "
+        "those of one policy. Load the model with `lora.dropout` 0.");
   }
   return Status::success();
 }
@@ -306,6 +307,14 @@ Status Trainer::score(const std::vector<GroupInput>& groups, const StepOptions& 
       result->count += scores.states.rows();
       return Status::success();
     }));
+  }
+  const auto damaged = [](const std::vector<float>& values) {
+    return std::any_of(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  };
+  if (damaged(result->mu) || damaged(result->log_sigma)) {
+    return Status::error(Code::non_finite,
+                         "Expected finite scores but received others. The weights are damaged: go back to an earlier "
+                         "checkpoint.");
   }
   return Status::success();
 }

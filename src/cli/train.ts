@@ -6,6 +6,7 @@ import { isVision } from '../engine/lora.js';
 import type { Model } from '../engine/model.js';
 import { expected } from '../errors.js';
 import type { EvaluationResult } from '../recipes/evaluate.js';
+import { checkDropout } from '../recipes/check-dropout.js';
 import { train } from '../recipes/job.js';
 import { pipeline, type StageResults } from '../recipes/pipeline.js';
 import { runConfigSchema, type RunConfig } from '../recipes/run-config.js';
@@ -29,6 +30,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   const base = dirname(resolve(path));
   const at = (relative: string): string => resolve(base, relative);
   checkStages(config);
+  checkDropout(config.model.lora?.dropout ?? 0, config.stages);
   const {
     path: modelPath,
     trainable,
@@ -59,6 +61,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
       ...(rewardHead === undefined ? {} : { rewardHead }),
     },
   });
+  checkDropout(opened.model.adapter?.dropout ?? 0, config.stages);
   if (trainable === 'language' && opened.model.adapter === undefined) freezeVision(opened.model);
   await using files = new OpenFiles(at, interrupts.signal);
   await using run = await RunFolder.open(at(config.run), config, { resume, keepCheckpoints: config.keepCheckpoints });

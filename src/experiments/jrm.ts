@@ -41,10 +41,11 @@ const plan: JrmPlan = {
   test: { unseen: 1000, seen: 500 },
   options: {
     ranking: { loss: 'uncertainty' },
-    steps: 250,
+    steps: 600,
     batchSize: 32,
-    learningRate: 1e-3,
-    optimizer: { beta2: 0.95, weightDecay: 0.01 },
+    learningRate: 2e-3,
+    schedule: { kind: 'cosine', warmupSteps: 20, minRatio: 0.1 },
+    optimizer: { beta2: 0.98, weightDecay: 0.01 },
   },
 };
 

@@ -37,9 +37,9 @@ interface R3vPlan {
 
 const optimizer = { beta2: 0.98, weightDecay: 0.01 };
 const training = {
-  epochs: 2,
+  epochs: 3,
   batchSize: 32,
-  learningRate: 1e-3,
+  learningRate: 1.5e-3,
   schedule: { kind: 'cosine', warmupSteps: 10, minRatio: 0.1 },
   optimizer,
   checkpointEvery: 10_000,

@@ -2,7 +2,7 @@
 import { expected } from '../errors.js';
 
 /** Recipes that train on `nll` alone, or train nothing. */
-const withoutSampledLogprobs = ['sft', 'rejection', 'r3v', 'evaluate'];
+const withoutSampledLogprobs = ['sft', 'rejection', 'r3v', 'select-evaluation', 'evaluate', 'evaluate-scorer'];
 
 /**
  * Throws 'invalid_config', before anything runs, for an adapter with dropout and a stage that compares log-probs of two
