@@ -1,5 +1,5 @@
 /** `gavel data inspect`: what a data file holds, before anything is trained on it. */
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { dataFormats, type DataFormat } from '../data/formats.js';
 import type { DataDescription, InspectDataOptions } from '../data/inspect-data.js';
 import type { PairRow } from '../data/pairs.js';
@@ -15,18 +15,26 @@ interface InspectOptions {
 
 /** Adds `data` and its sub-command. */
 export function registerData(program: Command): void {
+  const data = program.command('data').description('look into data files');
+  // Made by itself, since `data` has an `inspect` beside that of models; how errors end is main.ts's to say.
   const inspect = new Command('inspect')
+    .copyInheritedSettings(program)
     .description('check every row of a file and say what it holds')
     .argument('<path>', 'JSONL, JSON or Parquet file, or a folder of Parquet shards')
     .option('--image-folder <folder>', "where relative image paths start; default: the file's folder")
-    .addOption(new Option('--format <name>', 'form of the rows; default: their fields decide').choices(dataFormats))
+    .option('--format <name>', 'form of the rows; default: their fields decide', formatName)
     .option('--split <name>', 'of a folder of shards: which split')
     .option('--json', 'print JSON')
     .action(async (path: string, options: InspectOptions, command: Command) => {
       await inspectDataCommand(path, options, command.optsWithGlobals<{ json?: boolean }>().json === true);
     });
-  // A sub-command made by itself does not inherit how errors end: main.ts turns them into exit codes.
-  program.command('data').description('look into data files').addCommand(inspect.copyInheritedSettings(program));
+  data.addCommand(inspect);
+}
+
+function formatName(text: string): DataFormat {
+  const format = dataFormats.find((name) => name === text);
+  if (format === undefined) throw new InvalidArgumentError(`Expected one of ${dataFormats.join(', ')}.`);
+  return format;
 }
 
 async function inspectDataCommand(path: string, options: InspectOptions, json: boolean): Promise<void> {
