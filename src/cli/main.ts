@@ -171,7 +171,7 @@ function build(): Command {
   program
     .command('schema')
     .description('print the JSON Schema of run.yaml or of one recipe')
-    .argument('[name]', 'run, sft, rejection, grpo or evaluate', 'run')
+    .argument('[name]', 'run, or the name of a recipe that has options', 'run')
     .action(async (name: string) => {
       const { schemaCommand } = await import('./schema.js');
       schemaCommand(name);

@@ -154,9 +154,7 @@ export const objectiveSchema = z.discriminatedUnion(
   [nllObjectiveSchema, grpoObjectiveSchema, dpoObjectiveSchema, rankingObjectiveSchema],
   {
     error: ({ code }) =>
-      code === 'invalid_union'
-        ? "Expected an objective this engine has: 'nll', 'grpo', 'dpo' or 'ranking'"
-        : undefined,
+      code === 'invalid_union' ? "Expected an objective this engine has: 'nll', 'grpo', 'dpo' or 'ranking'" : undefined,
   },
 );
 export const objectivesSchema = z.array(objectiveSchema).min(1);

@@ -47,7 +47,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.topEntropyQuantile`/,
     received: /received 0/,
-    advice: />0/,
+    advice: /must be > 0/,
   },
   {
     what: 'an entropy quantile above all tokens',
@@ -55,7 +55,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.topEntropyQuantile`/,
     received: /received 1\.5/,
-    advice: /<=1/,
+    advice: /must be <= 1/,
   },
   {
     what: 'an entropy quantile beside a threshold',
@@ -79,7 +79,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.klEstimator`/,
     received: /received "k4"/,
-    advice: /"k1"\|"k2"\|"k3"/,
+    advice: /one of "k1", "k2", "k3"/,
   },
   {
     what: 'a temperature of nothing',
@@ -87,7 +87,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.sapoTemperatureNegative`/,
     received: /received 0/,
-    advice: />0/,
+    advice: /must be > 0/,
   },
   {
     what: 'a KL without a reference',
@@ -179,7 +179,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.beta`/,
     received: /received 0/,
-    advice: />0/,
+    advice: /must be > 0/,
   },
   {
     what: 'preferences that are mostly wrong',
@@ -187,7 +187,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.labelSmoothing`/,
     received: /received 0\.5/,
-    advice: /<0\.5/,
+    advice: /must be < 0\.5/,
   },
   {
     what: 'label smoothing of IPO',
