@@ -5,7 +5,7 @@ import { packageRoot } from '../binding/load.js';
 import type { EncodedRow } from '../data/processor.js';
 import { imageMark } from '../data/rows.js';
 import type { StageResults } from '../recipes/pipeline.js';
-import { Pace } from '../recipes/pace.js';
+import { Pace } from '../pace.js';
 import type { Policy } from '../recipes/policy.js';
 import type { EvaluationResult } from '../recipes/evaluate.js';
 import { pairedBootstrap, type BootstrapResult } from '../evaluation/bootstrap.js';

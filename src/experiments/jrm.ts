@@ -16,7 +16,7 @@ import { evaluateScorer, type ScorerResult } from '../recipes/evaluate-scorer.js
 import type { Recipe } from '../recipes/job.js';
 import { joint } from '../recipes/joint.js';
 import type { JointOptions } from '../recipes/joint-options.js';
-import { Pace } from '../recipes/pace.js';
+import { Pace } from '../pace.js';
 import { Policy } from '../recipes/policy.js';
 import { scoredGroup } from '../recipes/score-rows.js';
 import { linePlot } from '../runs/line-plot.js';

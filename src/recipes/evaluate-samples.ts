@@ -5,7 +5,7 @@
 import type { Row } from '../data/rows.js';
 import { SamplePool } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 
 /** Where the completions of an evaluation are kept, and under which name of the weights. */
 export interface KeptSamples {

@@ -3,7 +3,7 @@ import type { PairDataset, PairRow } from '../data/pairs.js';
 import { evaluateScores, scorePairs, type ScoreEvaluation } from '../evaluation/scores.js';
 import type { RecipeContext } from './context.js';
 import type { Recipe } from './job.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 import { scoreRows, type RowScore } from './score-rows.js';
 
 /** Pairs scored at once. */

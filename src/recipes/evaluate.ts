@@ -13,7 +13,7 @@ import { evaluationResult, type EvaluationResult } from '../evaluation/result.js
 import { drawKept, type KeptSamples } from './evaluate-samples.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, verdictOf, type Judge } from './judge.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 
 export type { EvaluationResult } from '../evaluation/result.js';
 export type { KeptSamples } from './evaluate-samples.js';

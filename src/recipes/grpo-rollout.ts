@@ -9,10 +9,10 @@ import type { NamedReward } from '../rewards/reward.js';
 import type { RecipeContext } from './context.js';
 import type { GrpoSettings } from './grpo-options.js';
 import { rewardTable, verdictOf, type Judge } from './judge.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 import type { DrawnCompletion } from './policy.js';
 import type { Prompt, PromptStream } from './prompt-stream.js';
-import { seededWord } from './seeded.js';
+import { seededWord } from '../seeded.js';
 
 /** One prompt with its completions [G]. */
 export interface RolloutGroup {

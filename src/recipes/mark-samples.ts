@@ -10,7 +10,7 @@ import { expected } from '../errors.js';
 import type { MarkedSample, SampleEntry, SamplePool } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
 import { rewardTable, verdictOf, type Judge } from './judge.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 import type { DrawnCompletion } from './policy.js';
 
 /** How samples are drawn; recipes set the defaults of their papers. */

@@ -10,7 +10,7 @@ import { Tokenizer } from '../data/tokenizer.js';
 import type { Model, SampleRequest } from '../engine/model.js';
 import { expected } from '../errors.js';
 import type { SampleStats } from '../engine/sample-run.js';
-import { nameKey } from './seeded.js';
+import { nameKey } from '../seeded.js';
 
 export interface DrawOptions {
   /** Samples of each row. */

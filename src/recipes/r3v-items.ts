@@ -4,7 +4,7 @@
  * where the pool is the list of sample files in the order they were drawn.
  */
 import type { MarkedSample } from '../runs/sample-pool.js';
-import { nameKey, seededWord } from './seeded.js';
+import { nameKey, seededWord } from '../seeded.js';
 
 export const r3vItemKinds = ['selfCot', 'refine', 'selectA', 'selectB'] as const;
 

@@ -8,10 +8,10 @@ import type { Row } from '../data/rows.js';
 import { GavelError } from '../errors.js';
 import { goldAnswer } from '../rewards/accuracy.js';
 import type { SampleEntry, SamplePool } from '../runs/sample-pool.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 import { chosenAnswer, itemsOf, type R3vItem, type R3vItemKind, type R3vItemOptions } from './r3v-items.js';
 import type { R3vPrompts } from './r3v-prompts.js';
-import { nameKey, seededUnit } from './seeded.js';
+import { nameKey, seededUnit } from '../seeded.js';
 
 export const mixtureKinds = ['direct', 'warmUp', 'selfCot', 'refine', 'selectA', 'selectB'] as const;
 

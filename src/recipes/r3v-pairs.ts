@@ -5,7 +5,7 @@
 import type { Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
 import type { SamplePool } from '../runs/sample-pool.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 import { itemsOf } from './r3v-items.js';
 import { r3vPrompts, type R3vPrompts } from './r3v-prompts.js';
 

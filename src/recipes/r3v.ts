@@ -16,7 +16,7 @@ import { markSamples, type MarkResult } from './mark-samples.js';
 import { r3vMixture, type MixtureCounts } from './r3v-mixture.js';
 import { r3vOptionsSchema, type R3vOptions, type ResolvedR3vOptions } from './r3v-options.js';
 import { r3vPrompts, type R3vPrompts } from './r3v-prompts.js';
-import { seededWord } from './seeded.js';
+import { seededWord } from '../seeded.js';
 import { sft, type SftResult } from './sft.js';
 
 export interface R3vParts {

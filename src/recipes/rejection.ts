@@ -15,7 +15,7 @@ import type { Evaluator } from './evaluate.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, type Judge } from './judge.js';
 import { drawSchema, markSamples } from './mark-samples.js';
-import { Pace } from './pace.js';
+import { Pace } from '../pace.js';
 import { routeSamples, type RoutedItem, type Routing } from './route.js';
 import { sft, sftOptionsSchema, type SftResult } from './sft.js';
 

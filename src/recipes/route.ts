@@ -2,7 +2,7 @@
  * Routes marked samples: an item with a correct sample gives one of them (seeded choice) to the supervised set; an item with
  * a wrong sample goes to the reinforcement pool, all-wrong items too, which are counted.
  */
-import { nameKey, seededWord } from './seeded.js';
+import { nameKey, seededWord } from '../seeded.js';
 
 export interface RoutedItem {
   /** Index in the data set. */
