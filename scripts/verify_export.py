@@ -64,23 +64,45 @@ def load_model(arguments):
 
 
 class PillowProcessor:
-    """Qwen's processor where torchvision, which transformers' own wants for videos, is not installed."""
+    """A folder's processor where torchvision, which transformers' own wants for videos, is not installed."""
 
-    def __init__(self, tokenizer, image_processor, config):
-        self.tokenizer, self.image_processor, self.image_token_id = tokenizer, image_processor, config.image_token_id
+    def __init__(self, name, image_processor):
+        self.config = transformers.AutoConfig.from_pretrained(name)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        self.image_processor, self.image_token_id = image_processor, self.config.image_token_id
+        self.onevision = onevision_rule(name, image_processor) if self.config.model_type == "llava_onevision" else None
 
     def apply_chat_template(self, messages, **options):
         return self.tokenizer.apply_chat_template(messages, **options)
 
+    def tokens_of(self, made, image):
+        """How many placeholders a picture has."""
+        if self.onevision is not None:
+            return len(self.onevision.replace_image_token(made, image)) // len(self.onevision.image_token)
+        return made["image_grid_thw"][image].prod().item() // self.image_processor.merge_size**2
+
     def __call__(self, text, images, return_tensors):
         made = dict(self.image_processor(images=images, return_tensors=return_tensors))
-        counts = iter((made["image_grid_thw"].prod(-1) // self.image_processor.merge_size**2).tolist())
+        counts = iter([self.tokens_of(made, image) for image in range(len(images[0]))])
         ids = []
         for token in self.tokenizer(text[0], add_special_tokens=False)["input_ids"]:
             ids += [token] * (next(counts) if token == self.image_token_id else 1)
         made["input_ids"] = torch.tensor([ids])
-        made["mm_token_type_ids"] = (made["input_ids"] == self.image_token_id).int()
+        if self.onevision is None:
+            made["mm_token_type_ids"] = (made["input_ids"] == self.image_token_id).int()
         return made
+
+
+def onevision_rule(name, image_processor):
+    """transformers' own count of LLaVA-OneVision's placeholders: its processor without the part for videos."""
+    kind = transformers.LlavaOnevisionProcessor
+    settings, _ = kind.get_processor_dict(name)
+    rule = kind.__new__(kind)
+    rule.image_processor = image_processor
+    rule.image_token = settings.get("image_token", "<image>")
+    for key in ("num_image_tokens", "vision_feature_select_strategy", "vision_aspect_ratio"):
+        setattr(rule, key, settings[key])
+    return rule
 
 
 def load_processor(name):
@@ -93,8 +115,7 @@ def load_processor(name):
         processor.image_processor = pillow
         return processor
     except ImportError:
-        config = transformers.AutoConfig.from_pretrained(name)
-        return PillowProcessor(transformers.AutoTokenizer.from_pretrained(name), pillow, config)
+        return PillowProcessor(name, pillow)
 
 
 def messages_of(row):
@@ -122,6 +143,12 @@ def pictures_of(row):
     return row.get("images") or [part["image"] for part in parts if part.get("type") == "image"]
 
 
+def pillow_version():
+    import PIL
+
+    return PIL.__version__
+
+
 def open_image(source, folder):
     from PIL import Image
 
@@ -134,7 +161,8 @@ def vision_inputs(processor, row, line, folder):
     """Pixels and grids of a row, made by the exported processor; its token ids must equal Gavel's."""
     images = [open_image(source, folder) for source in pictures_of(row)]
     text = processor.apply_chat_template(messages_of(row), add_generation_prompt=True, tokenize=False)
-    made = processor(text=[text], images=images, return_tensors="pt")
+    # One list a conversation: LLaVA-OneVision counts the pictures of each.
+    made = processor(text=[text], images=[images], return_tensors="pt")
     if made["input_ids"][0].tolist() != line["promptTokens"]:
         sys.exit(f'Expected the processor\'s token ids in row "{row.get("id")}" but Gavel has others.')
     # One entry a token; the completion has none of these.
@@ -165,7 +193,7 @@ def main():
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(getattr(torch, arguments.dtype))
-    worst, total = (-1.0, ""), 0
+    worst, total, seen = (-1.0, ""), 0, False
     for line in lines:
         row = rows.get(str(line["id"]))
         if row is not None and (row.get("videos") or '"type": "video"' in json.dumps(row)):
@@ -173,12 +201,23 @@ def main():
         with_images = row is not None and pictures_of(row)
         extra, types = vision_inputs(processor, row, line, row_folder) if with_images else ({}, None)
         if with_images:
+            seen = True
             extra = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in extra.items()}
         found = logprobs(model, line, extra, types)
         difference = (found - torch.tensor(line["logprobs"], dtype=torch.float64)).abs().max().item()
         worst = max(worst, (difference, str(line["id"])))
         total += len(line["tokens"])
-    print(f"max difference {worst[0]:.3e} (row {worst[1]}), {total} tokens, {len(lines)} rows, tolerance {arguments.tolerance:g}")
+    pillow = f", Pillow {pillow_version()}" if seen else ""
+    print(
+        f"max difference {worst[0]:.3e} (row {worst[1]}), {total} tokens, {len(lines)} rows, "
+        f"tolerance {arguments.tolerance:g}{pillow}"
+    )
+    if seen and not worst[0] <= arguments.tolerance and int(pillow_version().split(".")[0]) != 12:
+        print(
+            f"Gavel's pixels are those of Pillow 12. This is Pillow {pillow_version()}, which resizes some pictures in "
+            "another order: compare with `pip install 'pillow<13'`.",
+            file=sys.stderr,
+        )
     # Not `>`: a difference that is no number is no agreement.
     sys.exit(0 if worst[0] <= arguments.tolerance else 1)
 

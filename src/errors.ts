@@ -49,16 +49,16 @@ export class GavelError extends Error {
   }
 }
 
-/** "Expected `expected` for `name` but received `received`. `todo`", with the three parts kept as fields. */
+/** "Expected `expected` for `name` but received `received`. `advice`", with the three parts kept as fields. */
 export function expected(
   code: ErrorCode,
   name: string,
   what: string,
   received: unknown,
-  todo = '',
+  advice = '',
   fields: ErrorFields = {},
 ): GavelError {
   const shown = typeof received === 'string' ? JSON.stringify(received) : String(received);
-  const message = `Expected ${what} for \`${name}\` but received ${shown}.${todo ? ` ${todo}` : ''}`;
+  const message = `Expected ${what} for \`${name}\` but received ${shown}.${advice ? ` ${advice}` : ''}`;
   return new GavelError(code, message, { fields: { name, expected: what, received: shown, ...fields } });
 }

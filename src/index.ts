@@ -12,6 +12,7 @@ export {
   deviceInfo,
   Engine,
   estimateMemory,
+  fuseScores,
   importGguf,
   Model,
   resolveCheckpoint,
@@ -23,6 +24,7 @@ export {
   type EngineOptions,
   type EstimateMemoryOptions,
   type Group,
+  type HeadFusion,
   type ImageInput,
   type LoadModelOptions,
   type Logprobs,
@@ -33,11 +35,16 @@ export {
   type Objective,
   type OptimizerResult,
   type OptimizerStepOptions,
+  type RankingObjective,
   type ResolveOptions,
+  type RewardHead,
+  type RewardHeadOptions,
   type SampleOptions,
   type SampleRequest,
   type SampleStats,
   type SaveOptions,
+  type ScoreOptions,
+  type Scores,
   type StepOptions,
   type StepResult,
   type TensorInfo,
@@ -46,7 +53,26 @@ export {
 
 // Data sets, tokenizer and image processor of a checkpoint folder.
 export { datasetFromRows, generatedDataset, type Dataset, type GeneratorOptions } from './data/dataset.js';
-export { JsonlDataset, type BadRow, type JsonlOptions } from './data/jsonl.js';
+export { JsonlDataset, JsonlPairs, type BadRow, type JsonlOptions } from './data/jsonl.js';
+export { ParquetDataset, ParquetPairs } from './data/parquet.js';
+export { openData, openPairs, type DataConfig, type OpenedData, type OpenedPairs } from './data/open-data.js';
+export type { DataFormat } from './data/formats.js';
+export {
+  generatedPairs,
+  pairsFromRows,
+  type PairDataset,
+  type PairGeneratorOptions,
+  type PairRow,
+  type Preference,
+} from './data/pairs.js';
+export {
+  exchangeCandidates,
+  judgingRow,
+  verdictText,
+  type JudgingKind,
+  type JudgingRowOptions,
+  type JudgingTask,
+} from './data/judging-rows.js';
 export type { ChatMessage, ContentPart, ImageSource, Row, VideoSource } from './data/rows.js';
 export { Processor, type EncodedRow, type ProcessorOptions } from './data/processor.js';
 export type { VideoOptions } from './data/vision-processor.js';
@@ -70,6 +96,15 @@ export {
   type RewardInput,
   type RewardTable,
 } from './rewards/reward.js';
+export { extractAnswer, type AnswerForm } from './rewards/answer-forms.js';
+export {
+  exactDigitsVerifier,
+  optionLetterVerifier,
+  relaxedNumericVerifier,
+  tabmwpVerifier,
+} from './rewards/benchmark-verifiers.js';
+export { overlongPenalty } from './rewards/overlong.js';
+export { parseScore, preferByScore, scoreReward, scoreVerifier } from './rewards/pointwise.js';
 export { balanceOrder, swapCandidates, type SwapOptions } from './rewards/swap.js';
 export {
   lenientVerifier,
@@ -81,18 +116,72 @@ export {
   type VerifierName,
 } from './rewards/verifier.js';
 
+// Evaluation: pure functions over judged records and scores.
+export { agreementOf, type Agreement } from './evaluation/agreement.js';
+export {
+  bootstrapInterval,
+  pairedBootstrap,
+  type BootstrapOptions,
+  type BootstrapResult,
+} from './evaluation/bootstrap.js';
+export { benchmarkNames, loadBenchmark } from './evaluation/benchmarks/load.js';
+export { calibrationOf, type Calibration } from './evaluation/calibration.js';
+export { preferenceProbability } from './evaluation/confidence.js';
+export { effectiveRank } from './evaluation/effective-rank.js';
+export { wilsonInterval, type Interval } from './evaluation/interval.js';
+export { parseJudgement, type Choice, type Judgement } from './evaluation/judgement.js';
+export { positionOf } from './evaluation/position.js';
+export { reliabilityPlot } from './evaluation/reliability-plot.js';
+export { compareSelections, majorityVote, passAtK } from './evaluation/samples.js';
+export { evaluateScores, scorePairs, type ScoredPair, type ScoreEvaluation } from './evaluation/scores.js';
+export { summarize } from './evaluation/summary.js';
+export { evaluationTables, markdownTables, plainTables } from './evaluation/table.js';
+
 // Runs on disk.
 export { RunFolder, type RunOptions } from './runs/run-folder.js';
-export { SamplePool, type MarkedSample } from './runs/sample-pool.js';
+export { SamplePool, type PoolReadOptions, type SampleEntry, type SampleQuery } from './runs/sample-pool.js';
+export type { MarkedSample } from './runs/marked-sample.js';
+export { readRunHistory, type RunHistory } from './runs/run-history.js';
+export { findRuns, readRunReport, type RunReport } from './runs/run-report.js';
+export { comparisonPlots, runPlots, writePlots } from './runs/run-plots.js';
+export { writeSamplesParquet } from './runs/samples-parquet.js';
 export type { Checkpoint, CheckpointManifest } from './runs/checkpoints.js';
 
 // Recipes: what `train` runs on a policy.
 export { Policy, type DrawnCompletion, type DrawOptions } from './recipes/policy.js';
 export { train, type Recipe, type TrainJob, type TrainOptions, type TrainResult } from './recipes/job.js';
 export type { RecipeContext } from './recipes/context.js';
+export { markSamples, type MarkedItem, type MarkOptions, type MarkResult } from './recipes/mark-samples.js';
+export { Reference } from './recipes/reference.js';
+export { stepLoop, type StepPlan } from './recipes/step-loop.js';
+export { StepReporter } from './recipes/step-report.js';
+export { supervisedGroup } from './recipes/policy.js';
 export { sft, type SftOptions, type SftParts, type SftResult } from './recipes/sft.js';
 export { rejection, type RejectionOptions, type RejectionParts, type RejectionResult } from './recipes/rejection.js';
-export { grpo, type GrpoOptions, type GrpoParts, type GrpoResult } from './recipes/grpo.js';
+export { grpo, type GrpoParts, type GrpoResult } from './recipes/grpo.js';
+export type { GrpoOptions } from './recipes/grpo-options.js';
+export {
+  unifiedRewardThink,
+  unifiedRewardThinkStages,
+  type UnifiedRewardThinkOptions,
+  type UnifiedRewardThinkParts,
+} from './recipes/unified-reward-think.js';
+export { dpo, type DpoOptions, type DpoParts, type DpoResult } from './recipes/dpo.js';
+export { joint, type JointParts, type JointResult } from './recipes/joint.js';
+export type { JointOptions } from './recipes/joint-options.js';
+export { evaluateScorerRecipe, type ScorerResult } from './recipes/evaluate-scorer.js';
+export { scoreRows, type RowScore } from './recipes/score-rows.js';
+export { r3v, type Bootstrap, type R3vIteration, type R3vParts, type R3vResult } from './recipes/r3v.js';
+export type { R3vOptions } from './recipes/r3v-options.js';
+export { r3vPrompts, type R3vPrompts } from './recipes/r3v-prompts.js';
+export { dpoPairs } from './recipes/r3v-pairs.js';
+export { answerJudge, questionSet, type QuestionSetOptions } from './recipes/question-set.js';
+export {
+  selectEvaluation,
+  type SelectEvaluationOptions,
+  type SelectEvaluationParts,
+  type SelectEvaluationResult,
+} from './recipes/select-evaluation.js';
 export {
   evaluate,
   type EvaluateOptions,
@@ -113,6 +202,7 @@ export {
   type NoteTaken,
   type RunEnd,
   type SamplingProgress,
+  type ScoringEnd,
   type StageEnd,
   type StageStart,
   type StepEnd,

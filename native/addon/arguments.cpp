@@ -49,16 +49,16 @@ std::string describe(const Napi::Value& value) {
 }
 
 void Argument::fail_as(Code code, const std::string& expected, const std::string& received,
-                       const std::string& todo) const {
+                       const std::string& advice) const {
   throw_status(value_.Env(), Status::error(code, "Expected " + expected + " for `" + name_ + "` but received " +
-                                                     received + "." + (todo.empty() ? "" : " " + todo))
+                                                     received + "." + (advice.empty() ? "" : " " + advice))
                                  .with("name", name_)
                                  .with("expected", expected)
                                  .with("received", received));
 }
 
-void Argument::fail(const std::string& expected, const std::string& todo) const {
-  fail_as(Code::invalid_argument, expected, describe(value_), todo);
+void Argument::fail(const std::string& expected, const std::string& advice) const {
+  fail_as(Code::invalid_argument, expected, describe(value_), advice);
 }
 
 Argument Argument::operator[](const char* property) const {

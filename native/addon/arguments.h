@@ -41,9 +41,9 @@ class Argument {
   std::vector<float> float32s() const;
   std::vector<double> float64s() const;
 
-  [[noreturn]] void fail(const std::string& expected, const std::string& todo = "") const;
+  [[noreturn]] void fail(const std::string& expected, const std::string& advice = "") const;
   [[noreturn]] void fail_as(Code code, const std::string& expected, const std::string& received,
-                            const std::string& todo) const;
+                            const std::string& advice) const;
 
  private:
   template <class Element>

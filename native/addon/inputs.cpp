@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "addon/policy_inputs.h"
+#include "addon/ranking_inputs.h"
 
 namespace gavel {
 namespace {
@@ -143,12 +144,14 @@ SampleRequest sample_request_from(const Argument& request) {
 
 Objective objective_from(const Argument& argument) {
   Objective objective;
-  objective.kind = static_cast<Objective::Kind>(argument["kind"].choice({"nll", "grpo", "dpo"}));
+  objective.kind = static_cast<Objective::Kind>(argument["kind"].choice({"nll", "grpo", "dpo", "ranking"}));
   objective.weight = argument["weight"].number();
   if (objective.kind == Objective::Kind::grpo) {
     objective.grpo = grpo_objective_from(argument);
   } else if (objective.kind == Objective::Kind::dpo) {
     objective.dpo = dpo_objective_from(argument);
+  } else if (objective.kind == Objective::Kind::ranking) {
+    objective.ranking = ranking_objective_from(argument);
   } else {
     objective.normalization =
         static_cast<NllNormalization>(argument["normalization"].choice({"tokens", "completions", "sum"}));
@@ -215,7 +218,7 @@ ModelConfig model_config_from(const Argument& spec) {
   return config;
 }
 
-GroupInput group_from(const Argument& group) {
+GroupInput group_from(const Argument& group, bool may_be_bare) {
   GroupInput input;
   const Argument prompt = group["promptTokens"];
   input.prompt_tokens = tokens_from(prompt);
@@ -223,18 +226,18 @@ GroupInput group_from(const Argument& group) {
   input.images = images_from(group["images"]);
   const Argument completions = group["completions"];
   const uint32_t count = completions.length();
-  if (count == 0) completions.fail("at least one completion");
+  if (count == 0 && !may_be_bare) completions.fail("at least one completion");
   input.completions.reserve(count);
   for (uint32_t i = 0; i < count; ++i) input.completions.push_back(completion_from(completions[i]));
   return input;
 }
 
-std::vector<GroupInput> groups_from(const Argument& groups) {
+std::vector<GroupInput> groups_from(const Argument& groups, bool may_be_bare) {
   std::vector<GroupInput> inputs;
   const uint32_t count = groups.length();
   if (count == 0) groups.fail("at least one group");
   inputs.reserve(count);
-  for (uint32_t i = 0; i < count; ++i) inputs.push_back(group_from(groups[i]));
+  for (uint32_t i = 0; i < count; ++i) inputs.push_back(group_from(groups[i], may_be_bare));
   return inputs;
 }
 
@@ -336,6 +339,7 @@ std::vector<TensorRead> tensor_reads_from(const Argument& sources) {
                      source["offset"].counter(), source["sizeBytes"].counter(), read_dtype_from(source["dtype"])});
     read_optional(source["interleavedHeads"], &reads.back().interleaved_heads,
                   [](const Argument& heads) { return static_cast<int32_t>(heads.integer(0, 65536)); });
+    read_optional(source["rows"], &reads.back().rows, [](const Argument& rows) { return rows.integer(1, kMaxInt32); });
   }
   return reads;
 }

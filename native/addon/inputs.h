@@ -13,9 +13,10 @@
 namespace gavel {
 
 ModelConfig model_config_from(const Argument& spec);
-GroupInput group_from(const Argument& group);
+// `may_be_bare`: without completions, for its reward tokens alone.
+GroupInput group_from(const Argument& group, bool may_be_bare = false);
 PlannedWork planned_work_from(const Argument& work);
-std::vector<GroupInput> groups_from(const Argument& groups);
+std::vector<GroupInput> groups_from(const Argument& groups, bool may_be_bare = false);
 std::vector<SampleRequest> sample_requests_from(const Argument& requests);
 SampleSettings sample_settings_from(const Argument& options);
 std::vector<Objective> objectives_from(const Argument& objectives);

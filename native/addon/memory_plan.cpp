@@ -18,11 +18,16 @@ int64_t pixel_columns(const Weights& weights) {
   return 0;
 }
 
+int32_t text_token(const Architecture& architecture) {
+  int32_t text = 0;
+  while (architecture.is_placeholder(text) || text == architecture.reward_token) ++text;
+  return text;
+}
+
 // A prompt of the wanted length with the placeholders of its pictures, and pixels of zero.
 Status make_prompt(const Model& model, const PlannedWork& work, GroupInput* group) {
   const Architecture& architecture = model.architecture();
-  int32_t text = 0;
-  while (architecture.is_placeholder(text)) ++text;
+  const int32_t text = text_token(architecture);
   for (const ImageInput& image : work.images) {
     ImageInput filled = image;
     const int64_t patches = int64_t{image.grid[0]} * image.grid[1] * image.grid[2];
@@ -58,6 +63,8 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
   const std::atomic<bool> aborted{false};
   GroupInput group;
   GAVEL_RETURN_IF_ERROR(make_prompt(model, work, &group));
+  const bool scored = model.reward_head().attached();
+  if (scored) group.prompt_tokens.back() = model.architecture().reward_token;
 
   if (work.max_new_tokens > 0) {
     SampleRequest request;
@@ -80,7 +87,7 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
   }
 
   if (work.trains || work.scores) {
-    const int32_t text = group.prompt_tokens.back();
+    const int32_t text = text_token(model.architecture());
     CompletionInput completion;
     completion.tokens.assign(static_cast<size_t>(work.completion_tokens), text);
     group.completions.assign(static_cast<size_t>(work.completions), completion);
@@ -90,10 +97,20 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
     Trainer trainer(model, idle);
     StepResult result;
     if (work.scores) GAVEL_RETURN_IF_ERROR(trainer.logprobs(groups, work.step, aborted, &result));
+    ScoreResult scores;
+    if (work.scores && scored) GAVEL_RETURN_IF_ERROR(trainer.score(groups, work.step, false, aborted, &scores));
     if (work.trains) {
       Objective objective;
       objective.kind = Objective::Kind::grpo;
-      GAVEL_RETURN_IF_ERROR(trainer.forward_backward(groups, {objective}, work.step, aborted, &result));
+      std::vector<Objective> objectives{objective};
+      if (scored) {
+        Objective ranking;
+        ranking.kind = Objective::Kind::ranking;
+        ranking.ranking.options.loss = RankingLoss::regression;
+        ranking.ranking.targets.assign(groups.size() * static_cast<size_t>(model.reward_head().count()), 0.0f);
+        objectives.push_back(ranking);
+      }
+      GAVEL_RETURN_IF_ERROR(trainer.forward_backward(groups, objectives, work.step, aborted, &result));
       GAVEL_RETURN_IF_ERROR(model.weights().ensure_moments());
     }
   }

@@ -13,7 +13,7 @@ std::vector<TensorRow> tensor_rows(const Weights& weights) {
     for (const SourceTensor& source : parameter.sources) {
       const bool first = &source == &parameter.sources.front();
       rows.push_back({source.name, source.shape, i, parameter.trainable, parameter.adapter, parameter.kind,
-                      first ? state_blocks(parameter.count()) : 0});
+                      first ? state_blocks(parameter.count()) : 0, parameter.reward_head, parameter.dtype()});
     }
   }
   return rows;

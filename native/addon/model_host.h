@@ -22,6 +22,8 @@ struct TensorRow {
   bool trainable = true, adapter = false;
   ParameterKind kind = ParameterKind::matrix;
   int64_t state_blocks = 0;  // of the parameter, at its first source; 0 at the others
+  bool reward_head = false;
+  DType dtype = DType::f32;
 };
 
 // The tensors of a model, in its order.

@@ -1,5 +1,6 @@
 #include "addon/native_model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "addon/arguments.h"
@@ -7,6 +8,7 @@
 #include "addon/inputs.h"
 #include "addon/memory_plan.h"
 #include "addon/outputs.h"
+#include "addon/ranking_inputs.h"
 #include "model/tensor_file.h"
 
 namespace gavel {
@@ -66,6 +68,9 @@ void NativeModel::define(Napi::Env env) {
                                        InstanceMethod<&NativeModel::state_tensors>("stateTensors"),
                                        InstanceMethod<&NativeModel::reset_optimizer>("resetOptimizer"),
                                        InstanceMethod<&NativeModel::attach_adapter>("attachAdapter"),
+                                       InstanceMethod<&NativeModel::attach_reward_head>("attachRewardHead"),
+                                       InstanceMethod<&NativeModel::fill_new_token_rows>("fillNewTokenRows"),
+                                       InstanceMethod<&NativeModel::score>("score"),
                                        InstanceMethod<&NativeModel::initialize>("initialize"),
                                        InstanceMethod<&NativeModel::load_tensors>("loadTensors"),
                                        InstanceMethod<&NativeModel::save_tensors>("saveTensors"),
@@ -168,6 +173,7 @@ Napi::Value NativeModel::tensors(const Napi::CallbackInfo& info) {
     object.Set("shape", shape_to_js(info.Env(), row.shape));
     object.Set("trainable", row.trainable);
     object.Set("adapter", row.adapter);
+    object.Set("rewardHead", row.reward_head);
     object.Set("kind", kKinds[static_cast<size_t>(row.kind)]);
     array.Set(static_cast<uint32_t>(i), object);
   }
@@ -187,7 +193,7 @@ Napi::Value NativeModel::state_tensors(const Napi::CallbackInfo& info) {
       object.Set("shape", shape_to_js(info.Env(), shape));
       array.Set(array.Length(), object);
     };
-    if (host.dtype == DType::bf16 && host.state.masters) add("master", "F32", row.shape);
+    if (row.dtype == DType::bf16 && host.state.masters) add("master", "F32", row.shape);
     if (host.state.moments == DType::u8) {
       add("codes1", "U8", row.shape);
       add("codes2", "U8", row.shape);
@@ -244,6 +250,41 @@ Napi::Value NativeModel::attach_adapter(const Napi::CallbackInfo& info) {
         host->tensors = std::move(rows);
         return env.Undefined();
       });
+}
+
+Napi::Value NativeModel::attach_reward_head(const Napi::CallbackInfo& info) {
+  RewardHeadOptions options = reward_head_options_from({info[0], "options"});
+  return run<std::vector<TensorRow>>(
+      info, {},
+      [options = std::move(options)](const Job&, ModelHost& host, std::vector<TensorRow>* rows) {
+        GAVEL_RETURN_IF_ERROR(host.model->attach_reward_head(options));
+        *rows = tensor_rows(host.model->weights());
+        return Status::success();
+      },
+      [host = host_](Napi::Env env, std::vector<TensorRow>& rows) {
+        host->tensors = std::move(rows);
+        return env.Undefined();
+      });
+}
+
+Napi::Value NativeModel::fill_new_token_rows(const Napi::CallbackInfo& info) {
+  const int64_t first = Argument(info[0], "firstRow").integer(1, kMaxInt32);
+  return run(info,
+             [first](const Job&, ModelHost& host) { return gavel::fill_new_token_rows(host.model->weights(), first); });
+}
+
+Napi::Value NativeModel::score(const Napi::CallbackInfo& info) {
+  std::vector<GroupInput> groups = groups_from({info[0], "groups"}, true);
+  const Argument options(info[1], "options");
+  const StepOptions step = step_options_from(options);
+  const bool states = options["states"].boolean();
+  return run<ScoreResult>(
+      info, numbered({info[2], "job"}, host_.get()),
+      [groups = std::move(groups), step, states](const Job& job, ModelHost& host, ScoreResult* result) -> Status {
+        GAVEL_RETURN_IF_ERROR(check_group_pixels(groups));
+        return host.trainer->score(groups, step, states, job.aborted, result);
+      },
+      scores_to_js);
 }
 
 Napi::Value NativeModel::initialize(const Napi::CallbackInfo& info) {
@@ -355,8 +396,11 @@ Napi::Value NativeModel::logits(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value NativeModel::forward_backward(const Napi::CallbackInfo& info) {
-  std::vector<GroupInput> groups = groups_from({info[0], "groups"});
   std::vector<Objective> objectives = objectives_from({info[1], "objectives"});
+  const bool ranks = std::any_of(objectives.begin(), objectives.end(), [](const Objective& objective) {
+    return objective.kind == Objective::Kind::ranking && objective.weight != 0;
+  });
+  std::vector<GroupInput> groups = groups_from({info[0], "groups"}, ranks);
   const StepOptions step = step_options_from({info[2], "options"});
   return run<StepResult>(
       info, numbered({info[3], "job"}, host_.get()),

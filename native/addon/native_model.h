@@ -30,6 +30,9 @@ class NativeModel : public Napi::ObjectWrap<NativeModel> {
   Napi::Value state_tensors(const Napi::CallbackInfo& info);
   Napi::Value reset_optimizer(const Napi::CallbackInfo& info);
   Napi::Value attach_adapter(const Napi::CallbackInfo& info);
+  Napi::Value attach_reward_head(const Napi::CallbackInfo& info);
+  Napi::Value fill_new_token_rows(const Napi::CallbackInfo& info);
+  Napi::Value score(const Napi::CallbackInfo& info);
   Napi::Value initialize(const Napi::CallbackInfo& info);
   Napi::Value load_tensors(const Napi::CallbackInfo& info);
   Napi::Value save_tensors(const Napi::CallbackInfo& info);

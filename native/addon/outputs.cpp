@@ -90,6 +90,16 @@ Napi::Value step_result_to_js(Napi::Env env, StepResult& result) {
   return object;
 }
 
+Napi::Value scores_to_js(Napi::Env env, ScoreResult& result) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("heads", number(env, result.heads));
+  object.Set("count", number(env, static_cast<double>(result.count)));
+  object.Set("mu", floats_to_js(env, std::move(result.mu)));
+  object.Set("logSigma", floats_to_js(env, std::move(result.log_sigma)));
+  object.Set("states", floats_to_js(env, std::move(result.states)));
+  return object;
+}
+
 Napi::Value logprobs_to_js(Napi::Env env, StepResult& result) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("logprobs", floats_to_js(env, std::move(result.logprobs)));

@@ -20,6 +20,7 @@ Napi::Value numbers_to_js(Napi::Env env, const std::map<std::string, double>& nu
 Napi::Value completions_to_js(Napi::Env env, std::vector<Completion>& completions);
 Napi::Value sample_stats_to_js(Napi::Env env, const SampleStats& stats);
 Napi::Value step_result_to_js(Napi::Env env, StepResult& result);
+Napi::Value scores_to_js(Napi::Env env, ScoreResult& result);
 Napi::Value logprobs_to_js(Napi::Env env, StepResult& result);
 Napi::Value optimizer_result_to_js(Napi::Env env, const OptimizerResult& result);
 

@@ -41,12 +41,12 @@ Status Arena::reserve(size_t size_bytes) {
   if (size_bytes <= capacity_) return Status::success();
   if (used_ != 0) return Status::error(Code::internal, "Expected an empty arena when it grows.");
   release();
-  const std::string todo = "Use smaller micro-batches, shorter completions or activation checkpointing.";
-  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(size_bytes, "activations", todo));
+  const std::string advice = "Use smaller micro-batches, shorter completions or activation checkpointing.";
+  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(size_bytes, "activations", advice));
   void* data = allocate_pages(size_bytes);
   if (data == nullptr) {
     return Status::error(Code::out_of_memory, "Expected " + std::to_string(size_bytes) +
-                                                  " bytes for activations but the system refused them. " + todo)
+                                                  " bytes for activations but the system refused them. " + advice)
         .with("requestedBytes", std::to_string(size_bytes));
   }
   base_ = static_cast<uint8_t*>(data);

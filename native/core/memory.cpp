@@ -75,11 +75,11 @@ size_t available_memory(const std::string& root) {
   return left;
 }
 
-Status check_memory(size_t requested, const std::string& what, const std::string& todo) {
+Status check_memory(size_t requested, const std::string& what, const std::string& advice) {
   const size_t available = available_memory();
   if (requested <= available) return Status::success();
   return Status::error(Code::out_of_memory, "Expected " + std::to_string(requested) + " bytes for " + what + " but " +
-                                                std::to_string(available) + " are available. " + todo)
+                                                std::to_string(available) + " are available. " + advice)
       .with("requestedBytes", std::to_string(requested))
       .with("availableBytes", std::to_string(available));
 }

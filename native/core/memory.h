@@ -14,7 +14,7 @@ inline constexpr size_t kUnknownMemory = ~size_t{0};
 // `root` stands before /proc and /sys: empty but in tests. kUnknownMemory where the system does not say.
 size_t available_memory(const std::string& root = "");
 
-// out_of_memory, with both numbers, when `requested` bytes for `what` are more than there are; `todo` is the advice.
-Status check_memory(size_t requested, const std::string& what, const std::string& todo);
+// out_of_memory, with both numbers, when `requested` bytes for `what` are more than there are; `advice` is the advice.
+Status check_memory(size_t requested, const std::string& what, const std::string& advice);
 
 }  // namespace gavel

@@ -53,7 +53,8 @@ Status check_targets(Weights& weights, const AdapterOptions& options) {
     const SourceTensor* source = nullptr;
     const Parameter* parameter = weights.find(name, &source);
     if (parameter == nullptr) return refuse("Expected adapter targets of this model but it has no \"" + name + "\".");
-    if (parameter->kind != ParameterKind::matrix || !name.ends_with(".weight") || source->shape.rank != 2) {
+    if (parameter->kind != ParameterKind::matrix || parameter->reward_head || !name.ends_with(".weight") ||
+        source->shape.rank != 2) {
       return refuse("Expected the weight of a linear layer as adapter target but \"" + name +
                     "\" is none. Leave it out of the targets.");
     }
@@ -142,7 +143,8 @@ Status attach_adapter(Weights& weights, const AdapterOptions& options) {
   GAVEL_RETURN_IF_ERROR(add_tokens(weights, options));
   add_matrices(weights, options);
   for (int32_t i = 0; i < weights.size(); ++i) {
-    weights.parameter(i).trainable = weights.parameter(i).adapter = i >= base_count;
+    weights.parameter(i).adapter = i >= base_count;
+    weights.parameter(i).trainable = weights.parameter(i).adapter || weights.parameter(i).reward_head;
   }
   GAVEL_RETURN_IF_ERROR(weights.allocate(weights.dtype()));
   adapter.attached = true;

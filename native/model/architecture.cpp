@@ -78,10 +78,16 @@ Status Architecture::find_runs(const GroupInput& group, std::vector<PlaceholderR
 
 Status Architecture::check_length(int64_t positions) const {
   if (position_limit == 0 || positions <= position_limit) return Status::success();
+  const std::string limit = std::to_string(position_limit), received = std::to_string(positions);
+  if (!fixed_until_limit) {
+    return Status::error(Code::prompt_too_long, "Expected at most " + limit +
+                                                    " positions (`max_position_embeddings`) in a prompt and its "
+                                                    "completion but received " +
+                                                    received + ". Shorten one of them; nothing is ever cut.");
+  }
   return Status::error(
       Code::prompt_too_long,
-      "Expected at most " + std::to_string(position_limit) + " positions in a prompt and its completion but received " +
-          std::to_string(positions) +
+      "Expected at most " + limit + " positions in a prompt and its completion but received " + received +
           ": the rope scaling of this config changes every frequency with the length of the whole sequence, so beyond "
           "its original length a sampled log-prob could not equal the trained one. Shorten the sequence, or choose a "
           "checkpoint with YaRN, Llama 3 or linear rope scaling.");

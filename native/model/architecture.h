@@ -69,14 +69,16 @@ class Architecture {
   bool is_placeholder(int32_t token) const { return token >= 0 && (token == image_token || token == video_token); }
   // The runs of placeholders in a group's prompt, checked against its pictures.
   Status find_runs(const GroupInput& group, std::vector<PlaceholderRun>* runs) const;
-  // Refuses a sequence of so many positions when rope scaling has no fixed frequencies for it.
+  // Refuses a sequence of more positions than the model takes.
   Status check_length(int64_t positions) const;
 
   int32_t vocabulary = 0, hidden_size = 0, num_layers = 0, query_heads = 0, kv_heads = 0, head_dim = 0;
   int32_t head = -1;  // parameter of the language head [V, H]
   int32_t rope_axes = 1;
   int32_t image_token = -1, video_token = -1;  // -1: none
-  int32_t position_limit = 0;                  // 0: none
+  int32_t position_limit = 0;                  // of a prompt and its completion; 0: none
+  bool fixed_until_limit = false;              // rope frequencies change beyond it (rope_scaling.h)
+  int32_t reward_token = -1;                   // set when a reward head is attached; -1: none
 };
 
 // families.cpp

@@ -12,19 +12,19 @@ namespace {
 
 Status file_error(const char* verb, const std::string& path, int number) {
   Code code = Code::io;
-  const char* todo = "Check the path and the device.";
+  const char* advice = "Check the path and the device.";
   if (number == ENOSPC || number == EDQUOT) {
     code = Code::disk_full;
-    todo = "Free space or choose another folder; what was saved before is untouched.";
+    advice = "Free space or choose another folder; what was saved before is untouched.";
   } else if (number == EACCES || number == EPERM || number == EROFS) {
     code = Code::permission_denied;
-    todo = "Change its permissions or choose another folder.";
+    advice = "Change its permissions or choose another folder.";
   } else if (number == ENOMEM) {
     code = Code::out_of_memory;
-    todo = "Free memory and try again.";
+    advice = "Free memory and try again.";
   }
   return Status::error(code, std::string("Expected to ") + verb + " \"" + path +
-                                 "\" but received: " + std::strerror(number) + ". " + todo)
+                                 "\" but received: " + std::strerror(number) + ". " + advice)
       .with("path", path)
       .with("errno", std::to_string(number));
 }

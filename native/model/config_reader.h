@@ -35,6 +35,10 @@ class ConfigReader {
 
  private:
   const double* find(const std::string& name) const;
+  // "received ..." for a value of another kind than a number, or "it is missing".
+  std::string received(const std::string& name) const;
+  // An optional value of another kind is refused, never taken for an absent one.
+  void refuse_other_kind(const std::string& name, const std::string& expected);
   int32_t checked(const std::string& name, double value, int32_t least, int32_t most);
   const ModelConfig& config_;
   Status status_;

@@ -109,6 +109,7 @@ Status Decoder::declare(ConfigReader& config, const DecoderForm& form, Weights* 
   architecture->kv_heads = kv_heads;
   architecture->head_dim = head_dim;
   architecture->position_limit = rope.position_limit;
+  architecture->fixed_until_limit = rope.fixed_until_limit;
   architecture->head = tied ? embedding : weights->add("head", ParameterKind::matrix, {{form.head, table}});
   return Status::success();
 }

@@ -53,10 +53,10 @@ Status LlavaOnevision::declare_vision(ConfigReader& reader, Weights* weights) {
   const int32_t patch = reader.integer(vision + "patch_size", 1024);
   const int32_t channels = reader.optional(vision + "num_channels", 3, 1, 16);
   image_size = reader.integer(vision + "image_size", 1 << 14);
-  // Layer -1 is the last one's output, 0 what goes into the first.
-  const int32_t layer = reader.optional("vision_feature_layer", -1, -depth - 1, depth);
   if (reader.has("vision_feature_layer") && reader.numbers("vision_feature_layer").size() != 1)
     reader.refuse_as(Code::unsupported, "Expected one layer for `vision_feature_layer` but received several.");
+  // Layer -1 is the last one's output, 0 what goes into the first.
+  const int32_t layer = reader.optional("vision_feature_layer", -1, -depth - 1, depth);
   if (reader.flag(vision + "vision_use_head", true))
     reader.refuse_as(Code::unsupported,
                      "Expected false for `vision_config.vision_use_head`: the pooling head is unused.");

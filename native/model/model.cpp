@@ -13,4 +13,16 @@ Status Model::create(const ModelConfig& config, std::unique_ptr<Model>* model) {
   return Status::success();
 }
 
+Status Model::attach_reward_head(const RewardHeadOptions& options) {
+  if (options.token < 0 || options.token >= architecture_->vocabulary || architecture_->is_placeholder(options.token)) {
+    return Status::error(Code::invalid_argument, "Expected a reward token below the vocabulary size " +
+                                                     std::to_string(architecture_->vocabulary) +
+                                                     " that stands for no picture but received " +
+                                                     std::to_string(options.token) + ". Choose another token.");
+  }
+  GAVEL_RETURN_IF_ERROR(gavel::attach_reward_head(weights_, architecture_->hidden_size, options, &reward_head_));
+  architecture_->reward_token = options.token;
+  return Status::success();
+}
+
 }  // namespace gavel

@@ -6,6 +6,7 @@
 #include "core/context.h"
 #include "model/architecture.h"
 #include "model/input.h"
+#include "model/reward_head.h"
 #include "model/weights.h"
 
 namespace gavel {
@@ -19,11 +20,16 @@ class Model {
   const Weights& weights() const { return weights_; }
   const Architecture& architecture() const { return *architecture_; }
   Arena& arena() { return arena_; }
+  const RewardHead& reward_head() const { return reward_head_; }
+  // From then on packs know the reward token. Errors: those of gavel::attach_reward_head, and invalid_argument for a
+  // token that is not of the vocabulary or stands for pixels.
+  Status attach_reward_head(const RewardHeadOptions& options);
 
  private:
   Model() = default;
   std::unique_ptr<Architecture> architecture_;
   Weights weights_;
+  RewardHead reward_head_;
   Arena arena_;  // activations of this model's steps
 };
 

@@ -1,13 +1,25 @@
 #include "model/pack.h"
 
+#include <algorithm>
+
 namespace gavel {
 
-int64_t Pack::rows_of(const GroupInput& group) {
+int64_t Pack::rows_of(const GroupInput& group, int32_t reward_token) {
   int64_t rows = static_cast<int64_t>(group.prompt_tokens.size());
   for (const CompletionInput& completion : group.completions) {
-    rows += std::max<int64_t>(0, static_cast<int64_t>(completion.tokens.size()) - 1);
+    if (completion.tokens.empty()) continue;
+    const bool scored = reward_token >= 0 && completion.tokens.back() == reward_token;
+    rows += static_cast<int64_t>(completion.tokens.size()) - (scored ? 0 : 1);
   }
   return rows;
+}
+
+int64_t Pack::scores_of(const GroupInput& group, int32_t reward_token) {
+  if (reward_token < 0) return 0;
+  int64_t scores = std::count(group.prompt_tokens.begin(), group.prompt_tokens.end(), reward_token);
+  for (const CompletionInput& completion : group.completions)
+    scores += std::count(completion.tokens.begin(), completion.tokens.end(), reward_token);
+  return scores;
 }
 
 // Tokens, feature rows and positions of the prompt.
@@ -75,11 +87,14 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
         return Status::error(
             Code::bad_data, "Expected no image placeholder in a completion but received one. Images stand in prompts.");
       }
-      if (j + 1 == count) break;
-      targets_.rows.push_back(static_cast<int32_t>(tokens_.size()));
-      targets_.tokens.push_back(completion.tokens[j + 1]);
-      targets_.inverse_temperature.push_back(completion.temperature > 0 ? 1.0f / completion.temperature : 1.0f);
-      targets_.output.push_back(num_outputs_ + static_cast<int32_t>(j) + 1);
+      const bool last = j + 1 == count;
+      if (last && completion.tokens[j] != architecture.reward_token) break;
+      if (!last) {
+        targets_.rows.push_back(static_cast<int32_t>(tokens_.size()));
+        targets_.tokens.push_back(completion.tokens[j + 1]);
+        targets_.inverse_temperature.push_back(completion.temperature > 0 ? 1.0f / completion.temperature : 1.0f);
+        targets_.output.push_back(num_outputs_ + static_cast<int32_t>(j) + 1);
+      }
       tokens_.push_back(completion.tokens[j]);
       feature_rows_.push_back(-1);
       for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
@@ -100,6 +115,9 @@ Status Pack::build(const Architecture& architecture, std::span<const GroupInput*
   for (const GroupInput* group : groups) GAVEL_RETURN_IF_ERROR(add_group(architecture, *group));
 
   const int32_t rows = static_cast<int32_t>(tokens_.size());
+  for (int32_t row = 0; row < rows && architecture.reward_token >= 0; ++row) {
+    if (tokens_[static_cast<size_t>(row)] == architecture.reward_token) reward_rows_.push_back(row);
+  }
   for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
     positions_.insert(positions_.end(), axes_[axis].begin(), axes_[axis].end());
   }

@@ -1,6 +1,7 @@
 // A packed micro-batch: groups laid out as [prompt | completion 1 | ... | completion G] without padding, images as the
 // family lays them out, positions, attention plans, and the targets of the head. The last token of a completion
-// predicts nothing, so it has no row; the last prompt row predicts the first token of every completion of its group.
+// predicts nothing, so it has no row unless it is the reward token; the last prompt row predicts the first token of
+// every completion of its group. Groups may have no completions.
 #pragma once
 #include <span>
 
@@ -28,13 +29,18 @@ class Pack {
   // Rope position after each group's prompt.
   const std::vector<int32_t>& next_positions() const { return next_positions_; }
 
-  // Rows a group takes, before it is built.
-  static int64_t rows_of(const GroupInput& group);
+  // Of the reward token, ascending: by group, the prompt before its completions.
+  const std::vector<int32_t>& reward_rows() const { return reward_rows_; }
+
+  // Rows a group takes, before it is built; `reward_token` -1 is none.
+  static int64_t rows_of(const GroupInput& group, int32_t reward_token = -1);
+  // Reward tokens of a group.
+  static int64_t scores_of(const GroupInput& group, int32_t reward_token);
 
  private:
   Status add_group(const Architecture& architecture, const GroupInput& group);
   Status add_prompt(const Architecture& architecture, const GroupInput& group, Positions* positions);
-  std::vector<int32_t> tokens_, positions_, axes_[3], feature_rows_, next_positions_;
+  std::vector<int32_t> tokens_, positions_, axes_[3], feature_rows_, next_positions_, reward_rows_;
   std::vector<RowRange> prompts_, completions_;
   std::vector<int32_t> completion_begin_;
   std::unique_ptr<VisionBatch> vision_;

@@ -8,6 +8,8 @@
 namespace gavel {
 namespace {
 
+constexpr int32_t kMostPositions = 2147483647;
+
 // theta^(2 j / dim): the power is taken in double and rounded once, which is what fp32 libraries aim at.
 std::vector<float> rope_powers(double theta, int32_t dim) {
   std::vector<float> result;
@@ -27,7 +29,7 @@ Lengths lengths(ConfigReader& config) {
   const double most = config.number("max_position_embeddings", 0);
   double original = config.number("rope_parameters.original_max_position_embeddings", most);
   original = config.number("original_max_position_embeddings", original);
-  if (!(original > 0 && original <= 2147483647.0))
+  if (!(original > 0 && original <= kMostPositions))
     config.refuse("Expected `rope_parameters.original_max_position_embeddings` or `max_position_embeddings` above 0.");
   return {most, original > 0 ? original : 1};
 }
@@ -115,7 +117,20 @@ void longrope(ConfigReader& config, RopeScaling& rope, double theta, int32_t dim
   const std::vector<float> powers = rope_powers(theta, dim);
   for (size_t j = 0; j < powers.size(); ++j)
     rope.inverse_frequency[j] = 1.0f / (static_cast<float>(near[j]) * powers[j]);
-  if (near != far) rope.position_limit = static_cast<int32_t>(length.original);
+  if (near != far) {
+    rope.position_limit = static_cast<int32_t>(length.original);
+    rope.fixed_until_limit = true;
+  }
+}
+
+// linear and yarn stretch what was trained; a config may name the length before or after that, so the larger one holds.
+int32_t extended_positions(ConfigReader& config, const std::string& type) {
+  double positions = config.number("max_position_embeddings", 0);
+  if (!(positions >= 1)) return 0;
+  const double original = type == "yarn" ? lengths(config).original : positions;
+  if (type == "yarn" || type == "linear")
+    positions = std::max(positions, original * config.number("rope_parameters.factor", 1));
+  return static_cast<int32_t>(std::min(positions, static_cast<double>(kMostPositions)));
 }
 
 }  // namespace
@@ -143,7 +158,8 @@ RopeScaling read_rope_scaling(ConfigReader& config, int32_t dim, double default_
     const float factor = static_cast<float>(read_factor(config));
     for (float& frequency : rope.inverse_frequency) frequency /= factor;
   } else if (type == "dynamic") {
-    rope.position_limit = config.integer("max_position_embeddings", 2147483647);
+    rope.position_limit = config.integer("max_position_embeddings", kMostPositions);
+    rope.fixed_until_limit = true;
   } else if (type == "llama3") {
     llama3(config, rope);
   } else if (type == "yarn") {
@@ -151,6 +167,7 @@ RopeScaling read_rope_scaling(ConfigReader& config, int32_t dim, double default_
   } else if (type == "longrope") {
     longrope(config, rope, theta, dim);
   }
+  if (!rope.fixed_until_limit) rope.position_limit = extended_positions(config, type);
   for (float frequency : rope.inverse_frequency) {
     if (std::isfinite(frequency) && std::isfinite(rope.attention_factor)) continue;
     config.refuse("Expected `rope_parameters` that give finite frequencies.");

@@ -10,9 +10,11 @@ namespace gavel {
 struct RopeScaling {
   std::vector<float> inverse_frequency;  // [dim/2]
   float attention_factor = 1.0f;         // cosine and sine are scaled by it
-  // dynamic and longrope take other frequencies beyond this many positions, for every position of the sequence alike:
-  // what is sampled token by token and what is trained at once would differ. 0: no such limit.
+  // The positions of a sequence that the config names, as scaling extends them. 0: it names none.
   int32_t position_limit = 0;
+  // dynamic and longrope: beyond the limit every position of the sequence alike would take other frequencies, so what
+  // is sampled token by token and what is trained at once would differ.
+  bool fixed_until_limit = false;
 };
 
 // Reads `rope_parameters` (the engine brings older spellings into it).

@@ -213,6 +213,7 @@ Status make_read(Weights& weights, const TensorRead& read, Item* item) {
   item->dtype = read.dtype;
   item->offset = read.offset;
   item->size = Weights::extent(*item->parameter, *item->source, read.kind);
+  if (read.rows > 0 && read.rows < item->size.rows) item->size.rows = read.rows;
   const BlockSize block = block_size(read.dtype);
   if (item->size.cols % block.elements != 0) {
     return wrong_bytes(read, "rows of whole blocks of " + std::to_string(block.elements),
@@ -255,7 +256,7 @@ Status load_piece(Weights& weights, const CheckedFile& file, const Piece& piece,
                                      buffers.bytes.data(), static_cast<size_t>(size)));
   const uint8_t* bytes = order_rows(piece, buffers);
   if (item.stored_alike() && !item.parameter->master) {
-    write_stored(item.parameter->value, weights.dtype(), item.block(piece.row_begin, piece.rows), bytes);
+    write_stored(item.parameter->value, item.parameter->dtype(), item.block(piece.row_begin, piece.rows), bytes);
     return Status::success();
   }
   decode_elements(bytes, piece.rows * item.size.cols, item.dtype, buffers.values.data());
@@ -299,7 +300,7 @@ void fill_piece(const Weights& weights, const Piece& piece, Buffers& buffers) {
   const Item& item = *piece.item;
   if (item.stored_alike()) {
     const TensorBlock block = item.block(piece.row_begin, piece.rows);
-    return read_stored(item.parameter->value, weights.dtype(), block, buffers.bytes.data());
+    return read_stored(item.parameter->value, item.parameter->dtype(), block, buffers.bytes.data());
   }
   weights.read_rows(*item.parameter, *item.source, item.kind, piece.row_begin, piece.rows, buffers.values.data());
   encode(buffers.values.data(), static_cast<size_t>(piece.rows * item.size.cols), item.dtype, buffers.bytes.data());

@@ -22,6 +22,7 @@ struct TensorRead {
   FileDType dtype = FileDType::f32;
   // Heads whose rows the file has as pairs (0, d/2, 1, d/2 + 1, ...) of an interleaved rotary embedding; 0: none.
   int32_t interleaved_heads = 0;
+  int64_t rows = 0;  // those that the file has, when the tensor has more: the rest stays as it is; 0: all
 };
 
 struct TensorWrite {

@@ -72,13 +72,13 @@ Status Weights::allocate_tensors(const std::vector<Allocation>& wanted) {
   size_t total = 0;
   for (const Allocation& one : wanted) total += bytes_of(one);
   if (total == 0) return Status::success();
-  const std::string todo =
+  const std::string advice =
       "Use bf16, a smaller model, an adapter, or narrower optimizer states; estimateMemory() says what a run takes.";
-  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(total, "weights and their training state", todo));
+  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(total, "weights and their training state", advice));
   auto* data = static_cast<uint8_t*>(allocate_pages(total));
   if (data == nullptr) {
     return Status::error(Code::out_of_memory, "Expected " + std::to_string(total) +
-                                                  " bytes for weights but the system refused them. " + todo)
+                                                  " bytes for weights but the system refused them. " + advice)
         .with("requestedBytes", std::to_string(total));
   }
   blocks_.emplace_back(data, total);
@@ -95,7 +95,7 @@ Status Weights::allocate(DType dtype) {
   dtype_ = dtype;
   std::vector<Allocation> wanted;
   for (Parameter& parameter : parameters_) {
-    if (!parameter.value) wanted.push_back({&parameter, &parameter.value, dtype});
+    if (!parameter.value) wanted.push_back({&parameter, &parameter.value, parameter.reward_head ? DType::f32 : dtype});
   }
   return allocate_tensors(wanted);
 }
@@ -106,7 +106,7 @@ Status Weights::ensure_gradients() {
   for (Parameter& parameter : parameters_) {
     if (!parameter.trainable || parameter.grad) continue;
     wanted.push_back({&parameter, &parameter.grad, DType::f32});
-    if (dtype_ != DType::bf16 || !state_.masters || parameter.master) continue;
+    if (parameter.dtype() != DType::bf16 || !state_.masters || parameter.master) continue;
     wanted.push_back({&parameter, &parameter.master, DType::f32});
     mastered.push_back(&parameter);
   }
@@ -173,7 +173,7 @@ Parameter* Weights::find(std::string_view source, const SourceTensor** found) {
 void Weights::initialize(uint64_t seed, double std) {
   std::vector<float> row;
   for (Parameter& parameter : parameters_) {
-    if (parameter.adapter) continue;
+    if (parameter.adapter || parameter.reward_head) continue;
     for (const SourceTensor& source : parameter.sources) {
       const int64_t cols = source_cols(source);
       const uint64_t item = hash_name(source.name);
@@ -197,10 +197,10 @@ void Weights::initialize(uint64_t seed, double std) {
 
 Status Weights::copy_from(const Weights& other) {
   if (other.size() != size() || other.dtype_ != dtype_) {
-    return Status::error(
-        Code::invalid_argument,
-        "Expected a model of the same family, shape, dtype and adapter to copy weights from. Clone the model "
-        "instead.");
+    return Status::error(Code::invalid_argument,
+                         "Expected a model of the same family, shape, dtype, adapter and reward head to copy weights "
+                         "from. Clone the model "
+                         "instead.");
   }
   for (int32_t i = 0; i < size(); ++i) {
     if (!(other.parameter(i).value.shape == parameter(i).value.shape)) {
@@ -212,19 +212,21 @@ Status Weights::copy_from(const Weights& other) {
     Parameter& to = parameter(i);
     const Parameter& from = other.parameter(i);
     const size_t count = static_cast<size_t>(to.count());
-    std::memcpy(to.value.data, from.value.data, count * dtype_size(dtype_));
+    std::memcpy(to.value.data, from.value.data, count * dtype_size(to.dtype()));
     if (!to.master) continue;
     for (size_t j = 0; j < count; ++j) {
       to.master.f32()[j] = from.master ? from.master.f32()[j] : bf16_to_float(from.value.bf16()[j]);
     }
   }
+  // The table's own rows, which come back when the adapter is switched off.
+  adapter_.base_rows = other.adapter_.base_rows;
   return Status::success();
 }
 
 size_t Weights::weight_bytes() const {
   size_t total = 0;
   for (const Parameter& parameter : parameters_) {
-    total += static_cast<size_t>(parameter.count()) * dtype_size(dtype_);
+    total += static_cast<size_t>(parameter.count()) * dtype_size(parameter.dtype());
     if (parameter.master) total += static_cast<size_t>(parameter.count()) * sizeof(float);
   }
   return total;

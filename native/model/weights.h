@@ -34,9 +34,12 @@ struct Parameter {
   Tensor scales2;
   bool trainable = true;
   bool adapter = false;                  // part of an adapter, not of the base model
+  bool reward_head = false;              // fp32 whatever the model's dtype, and never frozen by an adapter
   int32_t lora_down = -1, lora_up = -1;  // the adapter of a matrix, or none
   std::vector<float> lora_scale;         // by row of lora_down
   int64_t count() const;                 // stored elements, padding included
+  // Of the value, whose order its gradient, master and moments share.
+  DType dtype() const { return value.dtype; }
 };
 
 // Of a tensor's or a parameter's name: the item of its random numbers.

@@ -69,13 +69,13 @@ void Weights::read_rows(const Parameter& parameter, const SourceTensor& source, 
   }
   const int64_t cols = source_cols(source);
   if (tensor.dtype != DType::u8) {
-    read_block(tensor, dtype_, {source.row_begin + row_begin, source.col_begin, rows, cols}, out);
+    read_block(tensor, parameter.dtype(), {source.row_begin + row_begin, source.col_begin, rows, cols}, out);
   } else {
     const bool first = kind == TensorKind::moment1;
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t col = 0; col < cols; ++col) {
         const int64_t index =
-            element_index(parameter, dtype_, source.row_begin + row_begin + row, source.col_begin + col);
+            element_index(parameter, parameter.dtype(), source.row_begin + row_begin + row, source.col_begin + col);
         float& value = out[row * cols + col];
         if (is_codes(kind)) {
           value = static_cast<const uint8_t*>(tensor.data)[index];
@@ -100,14 +100,14 @@ void Weights::write_rows(Parameter& parameter, const SourceTensor& source, Tenso
   const int64_t cols = source_cols(source);
   const TensorBlock block{source.row_begin + row_begin, source.col_begin, rows, cols};
   if (tensor.dtype != DType::u8) {
-    write_block(tensor, dtype_, block, data);
+    write_block(tensor, parameter.dtype(), block, data);
     // A master follows its value when the value is set from outside; a checkpoint that has masters sets them after.
-    if (kind == TensorKind::value && parameter.master) write_block(parameter.master, dtype_, block, data);
+    if (kind == TensorKind::value && parameter.master) write_block(parameter.master, parameter.dtype(), block, data);
     return;
   }
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t col = 0; col < cols; ++col) {
-      const int64_t index = element_index(parameter, dtype_, block.row_begin + row, block.col_begin + col);
+      const int64_t index = element_index(parameter, parameter.dtype(), block.row_begin + row, block.col_begin + col);
       static_cast<uint8_t*>(tensor.data)[index] = static_cast<uint8_t>(data[row * cols + col]);
     }
   }

@@ -188,6 +188,24 @@ inline Tensor gelu(Tape& tape, Tensor x, bool tanh_approximation = false) {
   return p.out;
 }
 
+inline Tensor relu(Tape& tape, Tensor x) {
+  Relu p;
+  p.x = x;
+  p.out = tape.activation(x.shape, x.dtype);
+  tape.apply(Op::relu, p, {x.id}, p.out.id);
+  return p.out;
+}
+
+// `rows` must live until the backward.
+inline Tensor gather_rows(Tape& tape, Tensor x, const int32_t* rows, int64_t count) {
+  GatherRows p;
+  p.x = x;
+  p.rows = rows;
+  p.out = tape.activation({count, x.cols()}, DType::f32);
+  tape.apply(Op::gather_rows, p, {x.id}, p.out.id);
+  return p.out;
+}
+
 // Where a mask comes from; probability 0 needs none of it.
 struct DropoutKey {
   float probability = 0.0f;

@@ -22,6 +22,8 @@
   X(attention, Attention, true)            \
   X(swiglu, Swiglu, true)                  \
   X(gelu, Gelu, true)                      \
+  X(relu, Relu, true)                      \
+  X(gather_rows, GatherRows, true)         \
   X(dropout, Dropout, true)                \
   X(head_logprob, HeadLogprob, true)       \
   X(sample_token, SampleToken, false)      \

@@ -22,6 +22,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 struct Group {
   int32_t request = 0;
   int32_t prompt_length = 0, next_position = 0;
+  int32_t most_tokens = 0;           // of a completion: as requested, or fewer where the model's positions end
   std::vector<int32_t> blocks;       // the prompt's pages, the partial last one included
   std::vector<uint8_t> last_hidden;  // [H] of the last prompt row: predicts every first token
   int32_t admitted = 0, finished = 0;
@@ -102,6 +103,9 @@ Status Run::prepare() {
     if (request.count < 1 || request.max_new_tokens < 1)
       return Status::error(Code::invalid_argument,
                            "Expected `count` and `maxNewTokens` of at least 1. Leave out requests that draw nothing.");
+    // Of text a token is a position: known before anything is computed.
+    if (request.images.empty())
+      GAVEL_RETURN_IF_ERROR(model_.architecture().check_length(static_cast<int64_t>(request.prompt_tokens.size()) + 1));
     own = std::max(own, own_pages(request));
     prompt = std::max(prompt, prompt_pages(request));
     rows = std::min(settings_.max_rows, rows + request.count);
@@ -152,8 +156,11 @@ Status Run::compute_prompts(const std::vector<int32_t>& batch) {
     group->request = batch[i];
     group->prompt_length = pack.prompts()[i].size();
     group->next_position = pack.next_positions()[i];
-    GAVEL_RETURN_IF_ERROR(model_.architecture().check_length(int64_t{group->next_position} +
-                                                             requests_[static_cast<size_t>(batch[i])].max_new_tokens));
+    // A prompt that fills the model's positions leaves none to draw at.
+    GAVEL_RETURN_IF_ERROR(model_.architecture().check_length(int64_t{group->next_position} + 1));
+    const int32_t limit = model_.architecture().position_limit;
+    group->most_tokens = requests_[static_cast<size_t>(batch[i])].max_new_tokens;
+    if (limit > 0) group->most_tokens = std::min(group->most_tokens, limit - group->next_position);
     for (int32_t n = prompt_pages(requests_[static_cast<size_t>(batch[i])]); n-- > 0;)
       group->blocks.push_back(pool_.take());
     builder.add_prefill(pack.prompts()[i], group->blocks);
@@ -371,7 +378,7 @@ void Run::retire(std::vector<Completion>* finished) {
     const auto& tokens = row->completion.tokens;
     const bool stopped =
         std::find(request.stop_tokens.begin(), request.stop_tokens.end(), tokens.back()) != request.stop_tokens.end();
-    if (!stopped && static_cast<int32_t>(tokens.size()) < request.max_new_tokens) return false;
+    if (!stopped && static_cast<int32_t>(tokens.size()) < row->group->most_tokens) return false;
     row->completion.stopped = stopped;
     stats_.completion_tokens += static_cast<int64_t>(tokens.size());
     ++stats_.completions;
@@ -410,7 +417,15 @@ Status Sampler::run(const std::vector<SampleRequest>& requests, const SampleSett
   if (settings.max_rows < 1)
     return Status::error(Code::invalid_argument, "Expected `maxRows` of at least 1. It is 256 by default.");
   const AdapterScope scope(model_.weights(), !settings.adapter_off);
-  Run run(model_, context_, requests, settings, stats);
+  // The reward token is read, never written.
+  SampleSettings complete = settings;
+  if (model_.architecture().reward_token >= 0) {
+    std::vector<int32_t>& banned = complete.banned_tokens;
+    banned.push_back(model_.architecture().reward_token);
+    std::sort(banned.begin(), banned.end());
+    banned.erase(std::unique(banned.begin(), banned.end()), banned.end());
+  }
+  Run run(model_, context_, requests, complete, stats);
   GAVEL_RETURN_IF_ERROR(run.prepare());
   while (!run.done()) {
     if (aborted.load(std::memory_order_relaxed)) return Status::error(Code::aborted, "The run was aborted.");

@@ -27,7 +27,7 @@ struct Completion {
   int32_t request = 0, sample = 0;
   std::vector<int32_t> tokens;
   std::vector<float> logprobs, log_kept_mass;
-  bool stopped = false;  // by a stop token; else by length
+  bool stopped = false;  // by a stop token; else by length: max_new_tokens, or the end of the model's positions
 };
 
 struct SampleSettings {

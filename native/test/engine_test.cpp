@@ -210,7 +210,8 @@ TEST("engine: bad packs are refused by name") {
   const std::atomic<bool> never{false};
   Trainer trainer(*engine.model, engine.context);
   GroupInput group = group_of(1, 9, true);
-  group.completions.push_back({{60, 61}, {}, 1.0f, 0.0f, {}, {}});
+  group.completions.resize(1);
+  group.completions[0].tokens = {60, 61};
   StepResult result;
   GroupInput no_image = group;
   no_image.images.clear();

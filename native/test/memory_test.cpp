@@ -22,43 +22,47 @@ struct System {
     std::filesystem::create_directories((root / path).parent_path());
     std::ofstream(root / path) << text;
   }
-  size_t available() const { return available_memory(root.string()); }
+  // With 6000 kB left in all.
+  void write_meminfo() const {
+    write("proc/meminfo", "MemTotal: 8000 kB\nMemAvailable:   5000 kB\nSwapFree:  1000 kB\n");
+  }
+  void write_group(const std::string& path, const std::string& most, const std::string& used) const {
+    write("sys/fs/cgroup/" + path + "/memory.max", most + "\n");
+    write("sys/fs/cgroup/" + path + "/memory.current", used + "\n");
+  }
+  void check(size_t expected) const { CHECK_EQ(available_memory(root.string()), expected); }
 };
-
-constexpr const char* kMeminfo = "MemTotal: 8000 kB\nMemAvailable:   5000 kB\nSwapFree:  1000 kB\n";
 
 }  // namespace
 
 TEST("available memory is what the system has, with its swap") {
   const System system;
-  CHECK_EQ(system.available(), kUnknownMemory);
-  system.write("proc/meminfo", kMeminfo);
-  CHECK_EQ(system.available(), size_t{6000 * 1024});
+  system.check(kUnknownMemory);
+  system.write_meminfo();
+  system.check(6000 * 1024);
 }
 
 TEST("available memory is bounded by the control group and its parents, page cache aside") {
   const System system;
-  system.write("proc/meminfo", kMeminfo);
+  system.write_meminfo();
   system.write("proc/self/cgroup", "0::/a/b\n");
-  system.write("sys/fs/cgroup/a/b/memory.max", "max\n");
-  system.write("sys/fs/cgroup/a/b/memory.current", "700\n");
-  CHECK_EQ(system.available(), size_t{6000 * 1024});
-  system.write("sys/fs/cgroup/a/memory.max", "2000\n");
-  system.write("sys/fs/cgroup/a/memory.current", "1500\n");
-  CHECK_EQ(system.available(), size_t{500});
+  system.write_group("a/b", "max", "700");
+  system.check(6000 * 1024);
+  system.write_group("a", "2000", "1500");
+  system.check(500);
   system.write("sys/fs/cgroup/a/memory.stat", "anon 1100\nfile 400\ninactive_file 300\nactive_file 100\n");
-  CHECK_EQ(system.available(), size_t{900});
-  system.write("sys/fs/cgroup/a/b/memory.max", "600\n");
-  CHECK_EQ(system.available(), size_t{0});
+  system.check(900);
+  system.write_group("a/b", "600", "700");
+  system.check(0);
 }
 
 TEST("available memory knows the old control groups") {
   const System system;
-  system.write("proc/meminfo", kMeminfo);
+  system.write_meminfo();
   system.write("proc/self/cgroup", "5:cpu,cpuacct:/x\n4:hugetlb,memory:/job\n");
   system.write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "4096\n");
   system.write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "96\n");
-  CHECK_EQ(system.available(), size_t{4000});
+  system.check(4000);
 }
 
 TEST("an arena larger than the memory there is is refused, with both numbers") {

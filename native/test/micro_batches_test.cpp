@@ -1,5 +1,6 @@
 #include "train/micro_batches.h"
 
+#include "model/pack.h"
 #include "test/check.h"
 
 namespace gavel::test {
@@ -23,7 +24,7 @@ std::vector<GroupInput> groups_of(const std::vector<size_t>& tokens) {
 std::vector<std::vector<std::ptrdiff_t>> cut(const std::vector<GroupInput>& groups, const std::vector<GroupJoin>& joins,
                                              int64_t budget) {
   std::vector<std::vector<std::ptrdiff_t>> result;
-  for (const auto& batch : micro_batches(groups, joins, budget)) {
+  for (const auto& batch : micro_batches(groups, joins, budget, -1)) {
     result.emplace_back();
     for (const GroupInput* group : batch) result.back().push_back(group - groups.data());
   }
@@ -59,6 +60,23 @@ TEST("place_tokens brings values of a batch back to the order of the call") {
   place_tokens(groups, first, {&groups[0], &groups[2]}, {1, 4, 5, 6}, &call);
   place_tokens(groups, first, {&groups[1]}, {2, 3}, &call);
   CHECK(call == std::vector<float>({1, 2, 3, 4, 5, 6}));
+}
+
+TEST("a reward token at the end of a completion has a row, no other last token has") {
+  constexpr int32_t kReward = 9;
+  GroupInput group;
+  group.prompt_tokens = {1, kReward, 2};
+  for (const std::vector<int32_t>& tokens :
+       std::vector<std::vector<int32_t>>{{4, 5}, {4, kReward}, {kReward}, {kReward, 4}}) {
+    group.completions.emplace_back();
+    group.completions.back().tokens = tokens;
+  }
+  CHECK(Pack::rows_of(group) == 3 + 1 + 1 + 0 + 1);
+  CHECK(Pack::rows_of(group, kReward) == 3 + 1 + 2 + 1 + 1);
+  CHECK(Pack::scores_of(group, kReward) == 4);
+  CHECK(Pack::scores_of(group, -1) == 0);
+  group.completions.clear();
+  CHECK(Pack::rows_of(group, kReward) == 3);
 }
 
 }  // namespace gavel::test

@@ -39,10 +39,10 @@ Status check_grpo(const GrpoObjective& objective, const std::string& name, const
             ". Give every completion, those of advantage 0 too, or `entropyThreshold` instead of the quantile.");
   }
   const auto demand = [](const char* what, const std::string& why, size_t received, size_t tokens,
-                         const char* todo) -> Status {
+                         const char* advice) -> Status {
     return Status::error(Code::invalid_argument, "Expected `" + std::string(what) + "` for every token" + why +
                                                      " but received " + std::to_string(received) + " for " +
-                                                     std::to_string(tokens) + " tokens. " + todo);
+                                                     std::to_string(tokens) + " tokens. " + advice);
   };
   for (const GroupInput& group : groups) {
     for (const CompletionInput& completion : group.completions) {

@@ -41,12 +41,13 @@ std::vector<std::vector<int32_t>> micro_batch_units(int32_t num_groups, const st
 }
 
 std::vector<std::vector<const GroupInput*>> micro_batches(const std::vector<GroupInput>& groups,
-                                                          const std::vector<GroupJoin>& joins, int64_t budget) {
+                                                          const std::vector<GroupJoin>& joins, int64_t budget,
+                                                          int32_t reward_token) {
   std::vector<std::vector<const GroupInput*>> result;
   int64_t rows = 0;
   for (const std::vector<int32_t>& unit : micro_batch_units(static_cast<int32_t>(groups.size()), joins)) {
     int64_t own = 0;
-    for (int32_t group : unit) own += Pack::rows_of(groups[static_cast<size_t>(group)]);
+    for (int32_t group : unit) own += Pack::rows_of(groups[static_cast<size_t>(group)], reward_token);
     if (result.empty() || rows + own > budget) {
       result.emplace_back();
       rows = 0;

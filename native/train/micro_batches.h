@@ -19,7 +19,8 @@ std::vector<std::vector<int32_t>> micro_batch_units(int32_t num_groups, const st
 /// Consecutive units up to the budget; a larger unit stands alone. The pointers lie in `groups`; without joins that is
 /// the order of the call.
 std::vector<std::vector<const GroupInput*>> micro_batches(const std::vector<GroupInput>& groups,
-                                                          const std::vector<GroupJoin>& joins, int64_t budget);
+                                                          const std::vector<GroupJoin>& joins, int64_t budget,
+                                                          int32_t reward_token);
 
 /// Where each group's completion tokens begin among all of the call; [groups + 1], the last is their number.
 std::vector<size_t> first_completion_tokens(const std::vector<GroupInput>& groups);

@@ -1,16 +1,19 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "model/pack.h"
-#include "ops/all.h"
+#include "ops/builders.h"
+#include "train/micro_batches.h"
 #include "train/objectives.h"
+#include "train/planned_run.h"
+#include "train/score_graph.h"
 
 namespace gavel {
 namespace {
-
-Status aborted_status() { return Status::error(Code::aborted, "The run was aborted."); }
 
 std::vector<Tensor> gradients_of(const Weights& weights) {
   std::vector<Tensor> grads;
@@ -37,33 +40,26 @@ HeadLogprob head_of(const Model& model, const Tensor& hidden, const PackTargets&
 Status check_dropout(const Weights& weights, const std::vector<Objective>& objectives) {
   if (weights.adapter().dropout <= 0) return Status::success();
   for (const Objective& objective : objectives) {
-    if (objective.kind == Objective::Kind::nll) continue;
+    const bool compares = objective.kind == Objective::Kind::grpo || objective.kind == Objective::Kind::dpo;
+    if (!compares || objective.weight == 0) continue;
     return Status::error(
         Code::invalid_argument,
-        "Expected an adapter without dropout for reinforcement learning: with it the sampled log-probs "
-        "are not those that are trained. Load the model with `lora.dropout` 0.");
+        "Expected an adapter without dropout for objectives that compare log-probs of two passes: with it they are not "
+        "those of one policy. Load the model with `lora.dropout` 0.");
   }
   return Status::success();
 }
 
-// Runs `body` dry to learn the arena's peak, then for real.
-template <class Body>
-Status plan_and_run(Arena& arena, const Body& body) {
-  arena.reset();
-  arena.reset_peak();
-  arena.set_measuring(true);
-  Status planned = body();
-  const size_t peak = arena.peak();
-  arena.set_measuring(false);
-  arena.reset();
-  GAVEL_RETURN_IF_ERROR(std::move(planned));
-  GAVEL_RETURN_IF_ERROR(arena.reserve(peak));
-  Status ran = body();
-  arena.reset();
-  if (ran.ok() && arena.overflowed())
-    ran = Status::error(Code::internal, "Expected the plan to cover the step's memory but it did not.");
-  arena.clear_overflow();
-  return ran;
+// Of the call's completion tokens, `per_token` values each: a NaN weight must not end in numbers that look like
+// results.
+Status check_finite(std::span<const float> values, size_t per_token) {
+  const auto found = std::find_if_not(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+  if (found == values.end()) return Status::success();
+  const size_t token = static_cast<size_t>(found - values.begin()) / per_token;
+  return Status::error(Code::non_finite, "Expected finite logits but received " + std::to_string(*found) +
+                                             " for completion token " + std::to_string(token) +
+                                             " of this call. The weights are damaged: go back to an earlier "
+                                             "checkpoint.");
 }
 
 int64_t completion_tokens_of(const std::vector<const GroupInput*>& groups) {
@@ -75,6 +71,17 @@ int64_t completion_tokens_of(const std::vector<const GroupInput*>& groups) {
   return count;
 }
 
+// What reads log-probs: everything but ranking, and of that what weighs anything, unless nothing does.
+std::vector<Objective> language_objectives(const std::vector<Objective>& objectives, bool ranks) {
+  std::vector<Objective> all, weighing;
+  for (const Objective& objective : objectives) {
+    if (objective.kind == Objective::Kind::ranking) continue;
+    all.push_back(objective);
+    if (objective.weight != 0) weighing.push_back(objective);
+  }
+  return weighing.empty() && !ranks ? all : weighing;
+}
+
 }  // namespace
 
 Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOptions& options,
@@ -82,7 +89,8 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
   const AdapterScope scope(model_.weights(), !options.adapter_off);
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
   Pack pack;
-  for (const auto& batch : micro_batches(groups, {}, options.max_tokens_per_micro_batch)) {
+  for (const auto& batch :
+       micro_batches(groups, {}, options.max_tokens_per_micro_batch, model_.architecture().reward_token)) {
     if (aborted.load(std::memory_order_relaxed)) return aborted_status();
     GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch));
     const PackTargets& targets = pack.targets();
@@ -109,7 +117,7 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
     ++result->micro_batches;
   }
   result->completion_tokens = static_cast<int64_t>(result->logprobs.size());
-  return Status::success();
+  return check_finite(result->logprobs, 1);
 }
 
 Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::atomic<bool>& aborted,
@@ -137,7 +145,7 @@ Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::ato
     std::memcpy(out->data() + static_cast<size_t>(pack.targets().output[r]) * vocabulary, rows.data() + r * vocabulary,
                 vocabulary * sizeof(float));
   }
-  return Status::success();
+  return check_finite(*out, vocabulary);
 }
 
 // Entropies before the first micro-batch: a forward pass has the same bits however it is cut.
@@ -159,15 +167,28 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
   Weights& weights = model_.weights();
   GAVEL_RETURN_IF_ERROR(check_dropout(weights, objectives));
   GAVEL_RETURN_IF_ERROR(weights.ensure_gradients());
-  StepObjectives step(objectives, groups, options);
-  GAVEL_RETURN_IF_ERROR(step.check());
+  const int32_t reward_token = model_.architecture().reward_token;
+  RankingStep ranking(groups, reward_token, model_.reward_head().count());
+  for (const Objective& objective : objectives) {
+    if (objective.kind == Objective::Kind::ranking) ranking.add(objective.weight, objective.ranking);
+  }
+  const std::vector<Objective> language = language_objectives(objectives, ranking.active());
+  const bool speaks = !ranking.active() || !language.empty();
+  StepObjectives step(language, groups, options);
+  if (speaks) GAVEL_RETURN_IF_ERROR(step.check());
+  GAVEL_RETURN_IF_ERROR(ranking.check(!language.empty()));
+  std::vector<GroupJoin> joins = ranking.links();
+  if (speaks) {
+    const std::vector<GroupJoin> further = step.joined_groups();
+    joins.insert(joins.end(), further.begin(), further.end());
+  }
   Status status = Status::success();
-  const auto batches = micro_batches(groups, step.joined_groups(), options.max_tokens_per_micro_batch);
-  if (batches.size() > 1 && step.needs_step_entropies()) status = score_step(groups, options, aborted, &step);
+  const auto batches = micro_batches(groups, joins, options.max_tokens_per_micro_batch, reward_token);
+  if (speaks && batches.size() > 1 && step.needs_step_entropies()) status = score_step(groups, options, aborted, &step);
   const AdapterScope scope(weights, true, weights.adapter().dropout, static_cast<uint32_t>(step_));
   const std::vector<Tensor> grads = gradients_of(weights);
   const std::vector<size_t> first_tokens = first_completion_tokens(groups);
-  result->logprobs.resize(first_tokens.back());
+  if (speaks) result->logprobs.resize(first_tokens.back());
   Pack pack;
   for (const auto& batch : batches) {
     if (aborted.load(std::memory_order_relaxed)) status = aborted_status();
@@ -183,42 +204,60 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
     status = plan_and_run(model_.arena(), [&] {
       Tape tape(context_, cpu_ops(), model_.arena(), grads, {true, options.activation_checkpointing});
       const Tensor hidden = model_.architecture().forward(tape, weights, pack.view());
+      ScoreGraph scores;
+      if (ranking.active()) scores = ScoreGraph::build(tape, model_, hidden, pack);
       GAVEL_RETURN_IF_ERROR(Status(tape.status()));
-      HeadLogprob head = head_of(model_, hidden, targets, logprob.data(), normalizer.data());
-      head.entropy = step.needs_entropy() ? entropy.data() : nullptr;
-      if (!tape.dry()) {
-        cpu_ops()[Op::head_logprob].forward(context_, &head);
-        for (size_t r = 0; r < count; ++r) ordered[static_cast<size_t>(targets.output[r])] = logprob[r];
-        if (step.needs_entropy()) {
-          for (size_t r = 0; r < count; ++r) ordered_entropy[static_cast<size_t>(targets.output[r])] = entropy[r];
+      if (ranking.active()) {
+        const bool fills = !tape.dry() && !context_.planning;
+        std::vector<double> grad_mu, grad_log_sigma;
+        if (fills) {
+          const std::vector<double> mu = scores.column<double>(0), log_sigma = scores.column<double>(1);
+          grad_mu.resize(mu.size());
+          grad_log_sigma.resize(mu.size());
+          ranking.apply(batch, mu, log_sigma, &grad_mu, &grad_log_sigma);
         }
-        std::vector<float> grad(outputs), grad_of_entropy(step.has_entropy_gradient() ? outputs : 0);
-        GAVEL_RETURN_IF_ERROR(step.apply(batch, ordered, ordered_entropy, &grad, &grad_of_entropy));
-        for (size_t r = 0; r < count; ++r) grad_logprob[r] = grad[static_cast<size_t>(targets.output[r])];
-        if (step.has_entropy_gradient()) {
-          for (size_t r = 0; r < count; ++r) grad_entropy[r] = grad_of_entropy[static_cast<size_t>(targets.output[r])];
+        scores.seed(tape, grad_mu, grad_log_sigma, fills);
+      }
+      if (speaks) {
+        HeadLogprob head = head_of(model_, hidden, targets, logprob.data(), normalizer.data());
+        head.entropy = step.needs_entropy() ? entropy.data() : nullptr;
+        if (!tape.dry()) {
+          cpu_ops()[Op::head_logprob].forward(context_, &head);
+          for (size_t r = 0; r < count; ++r) ordered[static_cast<size_t>(targets.output[r])] = logprob[r];
+          if (step.needs_entropy()) {
+            for (size_t r = 0; r < count; ++r) ordered_entropy[static_cast<size_t>(targets.output[r])] = entropy[r];
+          }
+          std::vector<float> grad(outputs), grad_of_entropy(step.has_entropy_gradient() ? outputs : 0);
+          GAVEL_RETURN_IF_ERROR(step.apply(batch, ordered, ordered_entropy, &grad, &grad_of_entropy));
+          for (size_t r = 0; r < count; ++r) grad_logprob[r] = grad[static_cast<size_t>(targets.output[r])];
+          if (step.has_entropy_gradient()) {
+            for (size_t r = 0; r < count; ++r)
+              grad_entropy[r] = grad_of_entropy[static_cast<size_t>(targets.output[r])];
+          }
+        }
+        head.grad_logprob = grad_logprob.data();
+        head.grad_entropy = step.has_entropy_gradient() ? grad_entropy.data() : nullptr;
+        head.grad_weight = grads[static_cast<size_t>(model_.architecture().head)];
+        if (tape.requires_grad(hidden.id)) head.grad_hidden = tape.seed(hidden);
+        if (!tape.dry()) {
+          cpu_ops()[Op::head_logprob].backward(context_, &head);
+          add_token_row_gradients(weights, head);
         }
       }
-      head.grad_logprob = grad_logprob.data();
-      head.grad_entropy = step.has_entropy_gradient() ? grad_entropy.data() : nullptr;
-      head.grad_weight = grads[static_cast<size_t>(model_.architecture().head)];
-      if (tape.requires_grad(hidden.id)) head.grad_hidden = tape.seed(hidden);
-      if (!tape.dry()) {
-        cpu_ops()[Op::head_logprob].backward(context_, &head);
-        add_token_row_gradients(weights, head);
-      }
-      if (tape.requires_grad(hidden.id)) tape.backward();
+      if (tape.requires_grad(hidden.id) || scores.requires_grad(tape)) tape.backward();
       return Status(tape.status());
     });
     if (!status.ok()) break;
-    place_tokens(groups, first_tokens, batch, ordered, &result->logprobs);
+    if (speaks) place_tokens(groups, first_tokens, batch, ordered, &result->logprobs);
     result->packed_tokens += pack.view().num_tokens;
     dropout_rows_ += static_cast<uint32_t>(pack.view().num_tokens);
     ++result->micro_batches;
   }
   mask_adapter_gradients(weights);
   if (status.ok()) {
-    step.finish(result);
+    if (speaks) step.finish(result);
+    result->loss += ranking.loss();
+    ranking.finish(&result->metrics);
     if (!std::isfinite(result->loss)) {
       status = Status::error(Code::non_finite,
                              "Expected a finite loss but received " + std::to_string(result->loss) +
@@ -227,8 +266,57 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
   }
   // Half a step's gradient must never be applied by accident.
   if (!status.ok()) weights.zero_gradients();
-  result->completion_tokens = static_cast<int64_t>(result->logprobs.size());
+  result->completion_tokens = static_cast<int64_t>(first_tokens.back());
   return status;
+}
+
+Status Trainer::score(const std::vector<GroupInput>& groups, const StepOptions& options, bool states,
+                      const std::atomic<bool>& aborted, ScoreResult* result) {
+  const int32_t reward_token = model_.architecture().reward_token;
+  if (!model_.reward_head().attached())
+    return Status::error(Code::invalid_argument,
+                         "Expected a model with a reward head to score with but received one without. Load it with the "
+                         "option `rewardHead`.");
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (Pack::scores_of(groups[g], reward_token) > 0) continue;
+    return Status::error(Code::invalid_argument, "Expected the reward token " + std::to_string(reward_token) +
+                                                     " in every group to score but received none in group " +
+                                                     std::to_string(g) + ". Put it after the instruction.")
+        .with("group", std::to_string(g));
+  }
+  const AdapterScope scope(model_.weights(), !options.adapter_off);
+  const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
+  result->heads = model_.reward_head().count();
+  Pack pack;
+  for (const auto& batch : micro_batches(groups, {}, options.max_tokens_per_micro_batch, reward_token)) {
+    if (aborted.load(std::memory_order_relaxed)) return aborted_status();
+    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch));
+    GAVEL_RETURN_IF_ERROR(plan_and_run(model_.arena(), [&] {
+      Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
+      const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
+      const ScoreGraph scores = ScoreGraph::build(tape, model_, hidden, pack);
+      GAVEL_RETURN_IF_ERROR(Status(tape.status()));
+      if (tape.dry() || context_.planning) return Status::success();
+      const std::vector<float> mu = scores.column<float>(0), log_sigma = scores.column<float>(1);
+      result->mu.insert(result->mu.end(), mu.begin(), mu.end());
+      result->log_sigma.insert(result->log_sigma.end(), log_sigma.begin(), log_sigma.end());
+      if (states) {
+        const float* rows = scores.states.f32();
+        result->states.insert(result->states.end(), rows, rows + scores.states.shape.count());
+      }
+      result->count += scores.states.rows();
+      return Status::success();
+    }));
+  }
+  const auto damaged = [](const std::vector<float>& values) {
+    return std::any_of(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  };
+  if (damaged(result->mu) || damaged(result->log_sigma)) {
+    return Status::error(Code::non_finite,
+                         "Expected finite scores but received others. The weights are damaged: go back to an earlier "
+                         "checkpoint.");
+  }
+  return Status::success();
 }
 
 Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult* result) {

@@ -11,6 +11,7 @@
 #include "model/model.h"
 #include "train/dpo_objective.h"
 #include "train/grpo_objective.h"
+#include "train/ranking_objective.h"
 
 namespace gavel {
 
@@ -18,11 +19,12 @@ enum class NllNormalization : uint8_t { tokens, completions, sum };
 
 // One of weight 0 is not there: nothing of it is checked, computed or reported.
 struct Objective {
-  enum class Kind : uint8_t { nll, grpo, dpo } kind = Kind::nll;
+  enum class Kind : uint8_t { nll, grpo, dpo, ranking } kind = Kind::nll;
   double weight = 1.0;
   NllNormalization normalization = NllNormalization::tokens;
   GrpoObjective grpo;
   DpoObjective dpo;
+  RankingObjective ranking;
 };
 
 struct StepOptions {
@@ -37,8 +39,16 @@ struct StepResult {
   double loss = 0;
   int64_t completion_tokens = 0, packed_tokens = 0, micro_batches = 0;
   std::map<std::string, double> metrics;
-  std::vector<float> logprobs;   // every completion token in order
+  std::vector<float> logprobs;   // every completion token in order; empty when ranking alone trains
   std::vector<float> entropies;  // same, or empty
+};
+
+// Of every reward token of a call: by group, a prompt before its completions.
+struct ScoreResult {
+  int32_t heads = 0;
+  int64_t count = 0;                 // S
+  std::vector<float> mu, log_sigma;  // [S, heads]
+  std::vector<float> states;         // [S, hidden] after the final norm, or empty
 };
 
 struct OptimizerOptions {
@@ -62,6 +72,9 @@ class Trainer {
                   StepResult* result);
   // Scaled logits [C, V] of the first completion of a group.
   Status logits(const GroupInput& group, bool adapter_off, const std::atomic<bool>& aborted, std::vector<float>* out);
+  // One forward without the language head. Groups may have no completions.
+  Status score(const std::vector<GroupInput>& groups, const StepOptions& options, bool states,
+               const std::atomic<bool>& aborted, ScoreResult* result);
   Status forward_backward(const std::vector<GroupInput>& groups, const std::vector<Objective>& objectives,
                           const StepOptions& options, const std::atomic<bool>& aborted, StepResult* result);
   Status optimizer_step(const OptimizerOptions& options, OptimizerResult* result);

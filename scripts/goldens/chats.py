@@ -133,10 +133,12 @@ def main():
         assert videos == 0 or "refused" in case or any(k in case["expanded"] for k in ("<video>", "<|video_pad|>"))
     out = {"versions": {"transformers": transformers.__version__, "torch": torch.__version__}, "templates": {"qwen": QWEN, "qwen_bare_video": BARE, "onevision": ONEVISION},
            "notes": ["videos are arrays with metadata, do_sample_frames false; a video's frames are picture(h, w, 3, seed = 0, 1, ...); fps is that of the "
-                     "source, of which `indices` (default: all) were kept", "micro-qwen3-vl/chat_template.jinja is the template `qwen`; micro-vl and micro-ov "
-                     "keep templates without videos, so the templates are given here",
+                     "source, of which `indices` (default: all) were kept", "micro-qwen3-vl and micro-vl have the template `qwen`, micro-ov `onevision`",
                      "since transformers 5.10 (and vLLM with it) the ordinary template frames Qwen3-VL's videos twice, by an outer vision start and end around "
                      "the stamps; before, the outer pair was dropped: the cases of qwen_bare_video hold that form", "a time stamp is Python's '%.1f': 0.25 becomes 0.2, ties to even digits"], "cases": cases}
+    for folder, template in (("micro-vl", QWEN), ("micro-ov", ONEVISION)):
+        with open(os.path.join(GOLDENS, folder, "chat_template.jinja"), "w", encoding="utf8") as f:
+            f.write(template)
     with open(os.path.join(GOLDENS, "chats.json"), "w", encoding="utf8") as f:
         head = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in out.items() if k != "cases")
         rows = ",\n".join(json.dumps(c, ensure_ascii=False, separators=(",", ":")) for c in cases)

@@ -11,7 +11,8 @@ import pathlib
 import torch
 import torch.nn.functional as F
 
-T = lambda rows: torch.tensor(rows, dtype=torch.float64)
+torch.set_default_dtype(torch.float64)  # torch.where of two Python numbers is of this type
+T = torch.tensor
 NEW = [[-1, -0.5, -2], [-0.7, -1.5, -0.2], [-0.3, -0.9, -1.1], [-2.2, -0.4, -0.6]]
 OLD = T([[-1.1, -0.9, -2], [-0.7, -1.2, -0.6], [-0.35, -0.6, -1.4], [-1.7, -0.4, -1]])
 REF = T([[-1.2, -0.6, -1.7], [-0.9, -1, -0.3], [-0.5, -0.8, -1], [-2, -0.7, -0.5]])

@@ -152,7 +152,42 @@ export interface NativeNllObjective {
   normalization: 'tokens' | 'completions' | 'sum';
 }
 
-export type NativeObjective = NativeGrpoObjective | NativeNllObjective | NativeDpoObjective;
+/** Comparison of scores: the call's reward tokens by group, a prompt before its completions. S scores, P pairs, H heads. */
+export interface NativeRankingObjective {
+  kind: 'ranking';
+  weight: number;
+  loss: 'bradley_terry' | 'bradley_terry_ties' | 'regression' | 'uncertainty';
+  pairs?: {
+    /** [P] indices of scores. */
+    chosen: Int32Array;
+    rejected: Int32Array;
+    /** [P] */
+    margins?: Float32Array;
+    /** [P] 1: neither is better. */
+    ties?: Uint8Array;
+    /** [P, H] 1 chosen, -1 rejected, 0 tie, 2 none; absent: heads are fused. */
+    labels?: Int32Array;
+  };
+  /** [S, H] of regression; NaN where missing. */
+  targets?: Float32Array;
+  margin: number;
+  tieRatio: number;
+  estimator: 'quadrature' | 'probit' | 'monte_carlo';
+  form: 'log_expectation' | 'expectation_log';
+  nodes: number;
+  samples: number;
+  seed: number;
+  logSigmaMin: number;
+  logSigmaMax: number;
+  centring: number;
+  fusion: 'mean' | 'min' | 'sum';
+  /** [H] of labels and targets. */
+  headWeights?: readonly number[];
+  /** Labelled pairs, or scores with a target, of the whole optimizer step; default: of this call. */
+  stepCount?: number;
+}
+
+export type NativeObjective = NativeGrpoObjective | NativeNllObjective | NativeDpoObjective | NativeRankingObjective;
 
 export interface NativeStepOptions {
   /** Upper bound on packed tokens in one micro-batch; a group that is larger alone is one micro-batch. */
@@ -173,8 +208,22 @@ export interface NativeStepResult {
   microBatches: number;
   /** Objective metrics by the field's names: kl, entropy, clip_ratio/low_mean, rewards/margins ... */
   metrics: Record<string, number>;
-  /** New log-probs of every completion token, concatenated in order (unmasked tokens too). */
+  /** New log-probs of every completion token, concatenated in order (unmasked tokens too); empty when ranking alone trains. */
   logprobs: Float32Array;
+}
+
+/** Of every reward token of a call: by group, a prompt before its completions. */
+export interface NativeScores {
+  /** H. */
+  heads: number;
+  /** S. */
+  count: number;
+  /** [S, H] */
+  mu: Float32Array;
+  /** [S, H] as the head gives it, without any clamp. */
+  logSigma: Float32Array;
+  /** [S, hidden size] what the head read, after the final norm; empty unless asked for. */
+  states: Float32Array;
 }
 
 export interface NativeLogprobs {
@@ -234,6 +283,8 @@ export interface NativeTensorInfo {
   trainable: boolean;
   /** Part of an adapter, not of the base model. */
   adapter: boolean;
+  /** Part of the reward head; fp32 whatever the model's dtype. */
+  rewardHead: boolean;
   kind: 'matrix' | 'vector' | 'norm' | 'bias' | 'embedding';
 }
 
@@ -257,6 +308,15 @@ export interface NativeAdapterOptions {
   trainableTokens: Int32Array;
 }
 
+/** H perceptrons hidden -> hiddenSizes ... -> (mu, log sigma) on the reward token. */
+export interface NativeRewardHeadOptions {
+  heads: number;
+  token: number;
+  hiddenSizes: readonly number[];
+  /** Of the first weights. */
+  seed: number;
+}
+
 export interface NativeTensorSource {
   name: string;
   kind: NativeTensorKind;
@@ -267,6 +327,8 @@ export interface NativeTensorSource {
   dtype: 'F32' | 'BF16' | 'F16' | 'U8' | 'Q8_0' | 'Q4_0' | 'Q4_1' | 'Q4_K' | 'Q6_K';
   /** Heads whose rows the file has as pairs (0, d/2, 1, d/2 + 1, ...) of an interleaved rotary embedding. */
   interleavedHeads?: number;
+  /** Rows that the file has, when the tensor has more: the rest stays as it is. */
+  rows?: number;
 }
 
 export interface NativeTensorSink {
@@ -313,6 +375,10 @@ export interface NativeModel {
   setTrainable(names: readonly string[]): void;
   /** Adds a fresh adapter (its product is 0) and freezes everything else; tensors() then lists its parts too. */
   attachAdapter(options: NativeAdapterOptions): Promise<void>;
+  /** Adds a reward head; rows of its token are scored from then on, and sampling never draws it. tensors() lists its parts. */
+  attachRewardHead(options: NativeRewardHeadOptions): Promise<void>;
+  /** Rows of the embedding and of an untied head from `firstRow` on become the mean of those before it. */
+  fillNewTokenRows(firstRow: number): Promise<void>;
   /** What saving the optimizer's state takes: masters and moments of every trainable tensor, present after the first step. */
   stateTensors(): NativeStateTensor[];
   /** Zero moments, step 0, no gradients. */
@@ -342,6 +408,12 @@ export interface NativeModel {
   ): Promise<NativeLogprobs>;
   /** Full scaled logits [C, V] of the completion positions of one group: for tests and inspection, never for training. */
   logits(group: NativeGroup, adapter: 'on' | 'off', job: number): Promise<Float32Array>;
+  /** Reward-head outputs of every reward token; groups may have no completions. */
+  score(
+    groups: readonly NativeGroup[],
+    options: NativeStepOptions & { states: boolean },
+    job: number,
+  ): Promise<NativeScores>;
   /** Adds to the gradients. */
   forwardBackward(
     groups: readonly NativeGroup[],

@@ -61,11 +61,11 @@ function tryFile(path: string): NativeModule | Failure {
 
 const isFailure = (value: NativeModule | Failure): value is Failure => 'candidate' in value && 'cause' in value;
 
-function binaryMissing(failures: readonly Failure[], todo: string): GavelError {
+function binaryMissing(failures: readonly Failure[], advice: string): GavelError {
   const lines = failures.map(({ candidate, cause }) => `  ${candidate}: ${cause}`).join('\n');
   return new GavelError(
     'binary_missing',
-    `Expected a native addon that loads but found none. ${todo}\nTried:\n${lines}`,
+    `Expected a native addon that loads but found none. ${advice}\nTried:\n${lines}`,
     {
       fields: Object.fromEntries(failures.map(({ candidate, cause }) => [candidate, cause])),
     },

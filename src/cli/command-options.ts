@@ -1,16 +1,5 @@
 /** What commander hands to each command. */
 
-export interface EvalCommandOptions {
-  model: string;
-  input: string;
-  oneOrder?: boolean;
-  maxNewTokens: number;
-  temperature: number;
-  seed: number;
-  verifier: string;
-  json: boolean;
-}
-
 export interface SampleCommandOptions {
   model: string;
   input?: string;

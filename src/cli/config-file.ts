@@ -9,6 +9,7 @@ import { expected, GavelError } from '../errors.js';
 import { guarded } from '../runs/file-errors.js';
 import { knownKeys } from '../schema/known-keys.js';
 import { nearestName } from '../schema/nearest.js';
+import { readIssue, showValue, valueAt } from '../schema/read-issue.js';
 
 type Path = readonly (string | number)[];
 
@@ -98,14 +99,15 @@ function describeIssues(
     const path = issue.path as Path;
     const unknown = issue.code === 'unrecognized_keys' ? issue.keys : [undefined];
     for (const key of unknown) {
-      const full = key === undefined ? path : [...path, key];
+      const read = readIssue(issue);
+      const full = key === undefined ? (read.path as Path) : [...path, key];
       const line = lineAt(full);
       const nearest = key === undefined ? undefined : nearestName(key, keysAt(path, value));
       first ??= { key: full.join('.'), line, nearest };
       const where = line === undefined ? '' : ` (line ${line})`;
       sentences.push(
         key === undefined
-          ? `Expected a valid \`${full.join('.') || 'configuration'}\`${where} but received ${show(valueAt(value, path))}: ${issue.message}`
+          ? `Expected a valid \`${full.join('.') || 'configuration'}\`${where} but received ${showValue(valueAt(value, full))}: it ${read.text}.`
           : `Expected a known key but received \`${full.join('.')}\`${where}.` +
               (nearest === undefined ? ` Known: ${keysAt(path, value).join(', ')}.` : ` Did you mean \`${nearest}\`?`),
       );
@@ -115,14 +117,4 @@ function describeIssues(
     fields: { origin, key: first?.key ?? '', line: first?.line ?? null, nearest: first?.nearest ?? null },
     cause: error,
   });
-}
-
-function valueAt(value: unknown, path: Path): unknown {
-  return path.reduce<unknown>((place, key) => (place as Record<string | number, unknown> | undefined)?.[key], value);
-}
-
-function show(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

@@ -1,46 +1,158 @@
-/** `gavel eval`: accuracy of a model on a file, with its interval, format, and both orders. */
+/** `gavel eval`: a judge on a file or a published benchmark: accuracy with intervals, form, orders, ties, sub-sets. */
 import { JsonlDataset } from '../data/jsonl.js';
-import { evaluate } from '../recipes/evaluate.js';
+import { expected } from '../errors.js';
+import type { Benchmark } from '../evaluation/benchmarks/benchmark.js';
+import { benchmarkByName, loadBenchmark } from '../evaluation/benchmarks/load.js';
+import { headlinesOf } from '../evaluation/benchmarks/headlines.js';
+import type { Judgement } from '../evaluation/judgement.js';
+import type { EvaluationResult } from '../evaluation/result.js';
+import { evaluationTables, plainTables } from '../evaluation/table.js';
+import { evaluate, type EvaluationSet } from '../recipes/evaluate.js';
 import { fileEvaluationSet } from '../recipes/file-evaluation-set.js';
 import { train } from '../recipes/job.js';
 import { defaultJudge } from '../recipes/judge.js';
 import { verifierByName } from '../rewards/verifier.js';
-import type { EvalCommandOptions } from './command-options.js';
+import type { EvalCommandOptions } from './eval-command.js';
+import { EvalFolder, weightsKey } from './eval-folder.js';
+import { evalFrom } from './eval-from.js';
 import { Interrupts } from './interrupt.js';
-import { openPolicy } from './open-policy.js';
+import { fetchModel, openPolicy } from './open-policy.js';
+import type { ProgressRenderer } from './progress.js';
 import { print, printJson, progressOnTerminal } from './terminal.js';
 
 export async function evalCommand(options: EvalCommandOptions): Promise<void> {
-  const { model, input, oneOrder = false, maxNewTokens, temperature, seed, verifier, json } = options;
+  checkCombination(options);
+  const { from, seed, out, json } = options;
+  const benchmark = options.benchmark === undefined ? undefined : benchmarkByName(options.benchmark);
+  if (from !== undefined) return evalFrom({ from, benchmark, seed, out, json });
   const progress = progressOnTerminal();
-  using interrupts = new Interrupts((text) => progress.line(text), 'nothing was written. Run it again from the start.');
+  const kept =
+    out === undefined
+      ? 'nothing was written. Run it again from the start.'
+      : `what was drawn is kept in ${out}. Run the same command again to go on.`;
+  using interrupts = new Interrupts((text) => progress.line(text), kept);
   const { signal } = interrupts;
-  await using opened = await openPolicy(model, { signal, progress });
-  await using data = await JsonlDataset.open(input);
-  const job = train(
-    opened.policy,
-    evaluate({
-      set: fileEvaluationSet(data, { bothOrders: !oneOrder }),
-      judge: { ...defaultJudge, verifier: verifierByName(verifier) },
-      options: { maxNewTokens, temperature, seed },
-    }),
-    { signal, stage: 'eval' },
+  await using set = await openSet(options, benchmark, signal, progress);
+  await using folder =
+    out === undefined ? undefined : await EvalFolder.open(out, await configOf(options, set, progress));
+  const judgements: Judgement[] = [];
+  const value = await judgeAll(options, set, folder, signal, progress, ({ text, ...judgement }) => {
+    judgements.push(judgement);
+    folder?.add(text === undefined ? judgement : { ...judgement, text });
+  });
+  if (value === undefined) return;
+  const headlines = headlinesOf(benchmark, judgements);
+  const result = benchmark === undefined ? value : { ...value, benchmark: benchmark.name, headlines };
+  const tables = evaluationTables(value, headlines);
+  await folder?.finish(
+    result,
+    `Evaluation of ${options.model} on ${benchmark?.title ?? set.name}`,
+    tables,
+    value.calibration,
   );
+  if (json) return printJson(result);
+  print(`${value.count} items, ${value.seconds.toFixed(1)} s, ${Math.round(value.tokensPerSecond)} tokens/s\n`);
+  print(plainTables(tables));
+}
+
+type OpenedSet = EvaluationSet & AsyncDisposable;
+
+async function openSet(
+  options: EvalCommandOptions,
+  benchmark: Benchmark | undefined,
+  signal: AbortSignal,
+  progress: ProgressRenderer,
+): Promise<OpenedSet> {
+  const { input, oneOrder = false, direct = false, directPrompt, groupBy, seed } = options;
+  const bothOrders = !oneOrder;
+  if (benchmark !== undefined) {
+    const loaded = await loadBenchmark(benchmark.name, options.data!, {
+      bothOrders,
+      direct,
+      seed,
+      signal,
+      ties: options.ties === 'ask' ? 'ask' : 'skip',
+      templates: {
+        ...(options.prompt !== undefined && { reasoned: options.prompt }),
+        ...(directPrompt !== undefined && { direct: directPrompt }),
+      },
+    });
+    if (loaded.numTiesSkipped > 0) {
+      progress.line(`${loaded.numTiesSkipped} pairs whose gold is a tie are left out; --ties ask keeps them.`);
+    }
+    return { ...loaded, [Symbol.asyncDispose]: async () => {} };
+  }
+  const data = await JsonlDataset.open(input!, { canSkip: false, signal });
+  const set = fileEvaluationSet(data, { bothOrders, groupBy, ...(direct && { direct: { prompt: directPrompt } }) });
+  return { ...set, [Symbol.asyncDispose]: () => data.dispose() };
+}
+
+/** Undefined when it was stopped. */
+async function judgeAll(
+  options: EvalCommandOptions,
+  set: EvaluationSet,
+  folder: EvalFolder | undefined,
+  signal: AbortSignal,
+  progress: ProgressRenderer,
+  onJudgement: (judgement: Judgement) => void,
+): Promise<EvaluationResult | undefined> {
+  const { samples, maxNewTokens, temperature, seed, verifier } = options;
+  await using opened = await openPolicy(options.model!, { signal, progress });
+  const recipe = evaluate({
+    set,
+    judge: { ...defaultJudge, verifier: verifierByName(verifier) },
+    options: { samples, maxNewTokens, temperature, seed },
+    onJudgement,
+    ...(folder !== undefined && { kept: { pool: folder.pool, weights: 'model' } }),
+  });
+  const job = train(opened.policy, recipe, { signal, stage: 'eval' });
   for await (const event of job) if (event.type === 'sampling-progress') progress.show(event);
   progress.clear();
   const result = await job.result;
-  if (result.stopped) return;
-  const { value } = result;
-  if (json) return printJson(value);
-  const rate = (name: string, share: number | null): void => {
-    if (share !== null) print(`${name.padEnd(18)} ${share.toFixed(4)}`);
+  return result.stopped ? undefined : result.value;
+}
+
+/** What the numbers of a folder depend on. */
+async function configOf(
+  options: EvalCommandOptions,
+  set: EvaluationSet,
+  progress: ProgressRenderer,
+): Promise<Record<string, unknown>> {
+  const { model, json: _json, out: _out, input: _input, data: _data, ...asked } = options;
+  const weights = await weightsKey(await fetchModel(model!, { progress }));
+  return { model, weights, set: set.name, ...asked, content: set.fingerprint };
+}
+
+/** One source of prompts with a model, or judgements. */
+function checkCombination(options: EvalCommandOptions): void {
+  const { model, input, benchmark, data, from, direct, prompt, directPrompt, ties, groupBy } = options;
+  const refuse = (name: string, what: string, received: unknown, advice: string): never => {
+    throw expected('invalid_argument', name, what, received, advice);
   };
-  print(`${value.count} items, ${value.seconds.toFixed(1)} s, ${Math.round(value.tokensPerSecond)} tokens/s`);
-  rate('accuracy', value.accuracy);
-  rate('  95 % low', value.accuracyLow);
-  rate('  95 % high', value.accuracyHigh);
-  rate('format rate', value.formatRate);
-  rate('unparsed rate', value.unparsedRate);
-  rate('truncated rate', value.truncatedRate);
-  rate('order consistency', value.orderConsistency);
+  if (from !== undefined) {
+    for (const [name, value] of Object.entries({ '--model': model, '--input': input, '--data': data })) {
+      if (value !== undefined)
+        refuse(name, 'nothing beside --from', value, 'Judgements need neither model nor prompts.');
+    }
+    return;
+  }
+  if (model === undefined) refuse('--model', 'a model', 'none', 'Give one, or --from with judgements.');
+  if ((input === undefined) === (benchmark === undefined))
+    refuse('--input', 'either --input or --benchmark', input === undefined ? 'neither' : 'both', 'Give one of them.');
+  if ((benchmark === undefined) !== (data === undefined))
+    refuse(
+      '--data',
+      '--benchmark with --data',
+      benchmark === undefined ? '--data alone' : '--benchmark alone',
+      'Give both.',
+    );
+  if (benchmark === undefined && prompt !== undefined)
+    refuse('--prompt', 'it with --benchmark only', prompt, 'Rows of --input have prompts of their own.');
+  if (benchmark === undefined && ties !== undefined)
+    refuse('--ties', 'it with --benchmark only', ties, 'Rows of --input say their ties themselves.');
+  if (benchmark !== undefined && groupBy.length > 0)
+    refuse('--group-by', 'it with --input only', groupBy.join(), 'A benchmark has divisions of its own.');
+  if (ties !== undefined && ties !== 'skip' && ties !== 'ask') refuse('--ties', 'skip or ask', ties, '');
+  if (directPrompt !== undefined && direct !== true)
+    refuse('--direct-prompt', 'it with --direct', directPrompt, 'Add --direct.');
 }

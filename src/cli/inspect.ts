@@ -5,6 +5,8 @@ import { estimateMemory, type MemoryEstimate } from '../engine/estimate-memory.j
 import type { JsonObject } from '../engine/model-config.js';
 import { GavelError } from '../errors.js';
 import type { InspectCommandOptions } from './command-options.js';
+import { exitCodes } from './exit-codes.js';
+import { modelOf } from './open-policy.js';
 import { print, printJson } from './terminal.js';
 
 const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -29,6 +31,7 @@ export function inspectLines(found: CheckpointDescription): string[] {
   if (found.contextLength !== null) row('context', `${grouped(found.contextLength)} tokens`);
   if (found.vocabularySize !== null) row('vocabulary', `${grouped(found.vocabularySize)} tokens`);
   if (found.layers !== null) row('layers', `${found.layers}, width ${found.hiddenSize ?? '?'}`);
+  if (found.problem !== null) row('BROKEN', found.problem);
   row('parameters', grouped(parameters.total));
   for (const part of modelParts) if (parameters[part] > 0) row(`  ${part}`, grouped(parameters[part]));
   if (found.tiedHead && parameters.head === 0) row('  head', 'the embedding');
@@ -96,8 +99,9 @@ function needLines(needs: readonly Need[], { promptTokens, maxNewTokens, group }
   return lines;
 }
 
-export async function inspectCommand(name: string, options: InspectCommandOptions): Promise<void> {
-  const found = await describeCheckpoint(name);
+/** Returns the exit status: failure for a checkpoint whose weights are not those of its config. */
+export async function inspectCommand(name: string, options: InspectCommandOptions): Promise<number> {
+  const found = await describeCheckpoint(await modelOf(name));
   const context = found.contextLength ?? Infinity;
   const workload = {
     promptTokens: options.promptTokens ?? Math.min(1024, Math.floor(context / 2)),
@@ -113,7 +117,10 @@ export async function inspectCommand(name: string, options: InspectCommandOption
     if (error.code !== 'binary_missing') found.supported = false;
     found.reason = error.message;
   }
-  if (options.json) return printJson({ ...found, memory: needs === null ? null : { workload, needs } });
-  for (const line of inspectLines(found)) print(line);
-  if (needs !== null) for (const line of needLines(needs, workload)) print(line);
+  if (options.json) printJson({ ...found, memory: needs === null ? null : { workload, needs } });
+  else {
+    for (const line of inspectLines(found)) print(line);
+    if (needs !== null) for (const line of needLines(needs, workload)) print(line);
+  }
+  return found.problem === null ? exitCodes.ok : exitCodes.failure;
 }

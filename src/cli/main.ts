@@ -2,8 +2,8 @@
 /** The `gavel` command. Heavy modules are imported by the action that needs them, so help and errors come at once. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { GavelError } from '../errors.js';
+import { fileError } from '../runs/file-errors.js';
 import type {
-  EvalCommandOptions,
   ExportCommandOptions,
   InspectCommandOptions,
   JudgeCommandOptions,
@@ -12,8 +12,10 @@ import type {
   SampleCommandOptions,
 } from './command-options.js';
 import { registerData } from './data-command.js';
+import { registerEval } from './eval-command.js';
 import { exitCodeHelp, exitCodeOf, exitCodes } from './exit-codes.js';
 import { InterruptedError } from './interrupt.js';
+import { registerRuns } from './runs-command.js';
 
 const integer = (text: string): number => {
   const value = Number(text);
@@ -25,7 +27,7 @@ const number = (text: string): number => {
   if (text === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
   return value;
 };
-const modelHelp = 'a folder, a .gguf file, or a hub id: org/name or org/name@revision';
+const modelHelp = 'a folder, a run folder, a .gguf file, or a hub id: org/name or org/name@revision';
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 function build(): Command {
@@ -49,21 +51,7 @@ function build(): Command {
       process.exitCode = await trainCommand(path, { ...options, json: isJson(command) });
     });
 
-  program
-    .command('eval')
-    .description('evaluate a model on a data set: accuracy with interval, format, both orders')
-    .requiredOption('--model <name>', modelHelp)
-    .requiredOption('--input <file>', 'JSONL with prompts, images and solutions')
-    .option('--one-order', 'do not ask with the candidates exchanged')
-    .option('--max-new-tokens <n>', 'longest completion', integer, 512)
-    .option('--temperature <t>', '0 is greedy', number, 0)
-    .option('--seed <n>', 'key of the sampling', integer, 0)
-    .option('--verifier <name>', 'strict or lenient', 'strict')
-    .option('--json', 'print the result as JSON')
-    .action(async (options: EvalCommandOptions, command: Command) => {
-      const { evalCommand } = await import('./eval.js');
-      await evalCommand({ ...options, json: isJson(command) });
-    });
+  registerEval(program, { integer, number, collect, modelHelp });
 
   program
     .command('sample')
@@ -127,13 +115,13 @@ function build(): Command {
     .option('--json', 'print JSON')
     .action(async (name: string, options: InspectCommandOptions, command: Command) => {
       const { inspectCommand } = await import('./inspect.js');
-      await inspectCommand(name, { ...options, json: isJson(command) });
+      process.exitCode = await inspectCommand(name, { ...options, json: isJson(command) });
     });
 
   program
     .command('export')
     .description('write a run or a model as transformers or PEFT load it, with a model card')
-    .requiredOption('--model <name>', `a run folder, or ${modelHelp}`)
+    .requiredOption('--model <name>', modelHelp)
     .requiredOption('--out <folder>', 'new folder')
     .option('--merge', 'merge a LoRA adapter into its base model')
     .option('--dtype <type>', 'fp32 or bf16; default: as it is stored')
@@ -158,6 +146,8 @@ function build(): Command {
       const { quickstartCommand } = await import('./quickstart.js');
       process.exitCode = await quickstartCommand({ ...options, json: isJson(command) });
     });
+
+  registerRuns(program);
 
   program
     .command('doctor')
@@ -215,9 +205,10 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-// A reader that went away (`gavel schema | head`) is no failure of ours.
+// A reader that went away (`gavel schema | head`) is no failure of ours; a full disk is one.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(exitCodes.ok);
+  if (error.code === 'EPIPE') process.exit(exitCodes.ok);
+  report(fileError(error, 'write', 'standard output'), process.argv.includes('--json'));
+  process.exit(exitCodes.failure);
 });
 await main(process.argv.slice(2));

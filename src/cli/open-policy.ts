@@ -6,6 +6,7 @@ import type { DataThreadsOptions } from '../data/threads.js';
 import type { Model } from '../engine/model.js';
 import type { CreateModelOptions, EngineOptions, LoadModelOptions } from '../engine/options.js';
 import { Policy } from '../recipes/policy.js';
+import { isRunFolder, modelFolderOfRun } from '../runs/run-facts.js';
 import { type ProgressRenderer } from './progress.js';
 
 export interface OpenedPolicy extends AsyncDisposable {
@@ -19,13 +20,18 @@ export interface OpenPolicyOptions {
   /** Start from seeded random weights instead of those of the folder. */
   initializeSeed?: number;
   /** What trains, and how its optimizer keeps state. */
-  training?: Pick<LoadModelOptions, 'lora' | 'adapter' | 'freeze' | 'optimizer'>;
+  training?: Pick<LoadModelOptions, 'lora' | 'adapter' | 'freeze' | 'optimizer' | 'rewardHead'>;
   /** Bounds of prompts and pictures. */
   limits?: DataThreadsOptions;
   /** Ends a download. */
   signal?: AbortSignal;
   /** Where a download shows how far it is. */
   progress?: ProgressRenderer;
+}
+
+/** What a command's model is called: of a run folder its final weights, else its last checkpoint. */
+export async function modelOf(name: string): Promise<string> {
+  return (await isRunFolder(name)) ? modelFolderOfRun(name, { adapter: false }) : name;
 }
 
 /** The local path of a model that a command was given: a folder, a file, or a hub id. */
@@ -43,9 +49,10 @@ export async function fetchModel(
   return path;
 }
 
-/** Loads the model called `name`. Errors: those of the hub, the engine and the tokenizer. */
-export async function openPolicy(name: string, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
+/** Loads the model called `given`, a run folder too. Errors: those of the run, the hub, the engine and the tokenizer. */
+export async function openPolicy(given: string, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
   const { dtype, initializeSeed, limits } = options;
+  const name = await modelOf(given);
   const path = await fetchModel(name, options);
   const engine = await createEngine(options.engine ?? {});
   try {

@@ -11,7 +11,7 @@ export interface RowChunk {
 
 /** The rows of a file in order, `chunkRows` at a time, so that pictures of few rows exist at once. */
 export async function* fileChunks(path: string, chunkRows: number): AsyncGenerator<RowChunk, void, undefined> {
-  await using data = await JsonlDataset.open(path);
+  await using data = await JsonlDataset.open(path, { canSkip: false });
   for (let done = 0; done < data.size; done += chunkRows) {
     const rows: Row[] = [];
     for (let i = done; i < Math.min(data.size, done + chunkRows); i++) rows.push(await data.row(i));

@@ -42,12 +42,16 @@ export function stageCells(stage: StageSummary): string[] {
   ];
 }
 
-/** Columns of equal width, the first left-aligned, the others right-aligned. */
-export function textTable(columns: readonly string[], rows: readonly (readonly string[])[]): string {
+/** Columns of equal width, those of `left` (default: the first) left-aligned, the others right-aligned. */
+export function textTable(
+  columns: readonly string[],
+  rows: readonly (readonly string[])[],
+  left: readonly number[] = [0],
+): string {
   const widths = columns.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)));
   const line = (cells: readonly string[]): string =>
     cells
-      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .map((cell, i) => (left.includes(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
       .join('  ')
       .trimEnd();
   return [line(columns), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');

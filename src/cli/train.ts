@@ -1,30 +1,21 @@
 /** `gavel train run.yaml`: builds the stages of a configuration and runs them in its run folder. */
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import type { Dataset } from '../data/dataset.js';
-import { JsonlDataset } from '../data/jsonl.js';
 import { parseHubId } from '../engine/hub.js';
 import { isVision } from '../engine/lora.js';
 import type { Model } from '../engine/model.js';
 import { expected } from '../errors.js';
-import { accuracyReward } from '../rewards/accuracy.js';
-import { formatReward } from '../rewards/format.js';
-import { verifierByName } from '../rewards/verifier.js';
-import { evaluate, type EvaluationResult, type Evaluator } from '../recipes/evaluate.js';
-import { fileEvaluationSet } from '../recipes/file-evaluation-set.js';
-import { grpo } from '../recipes/grpo.js';
-import { train, type Recipe } from '../recipes/job.js';
-import { defaultJudge, type Judge } from '../recipes/judge.js';
+import type { EvaluationResult } from '../recipes/evaluate.js';
+import { checkDropout } from '../recipes/check-dropout.js';
+import { train } from '../recipes/job.js';
 import { pipeline, type StageResults } from '../recipes/pipeline.js';
-import { rejection, type RejectionResult } from '../recipes/rejection.js';
-import { runConfigSchema, type RunConfig, type RunStage } from '../recipes/run-config.js';
-import { sft } from '../recipes/sft.js';
-import { datasetPart } from '../recipes/dataset-part.js';
+import { runConfigSchema, type RunConfig } from '../recipes/run-config.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { readConfigFile } from './config-file.js';
 import { exitCodes } from './exit-codes.js';
 import { Interrupts } from './interrupt.js';
 import { openPolicy } from './open-policy.js';
+import { OpenFiles, stageRecipe } from './train-stages.js';
 import { print, progressOnTerminal, shellQuote } from './terminal.js';
 
 export interface TrainCommandOptions {
@@ -39,6 +30,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   const base = dirname(resolve(path));
   const at = (relative: string): string => resolve(base, relative);
   checkStages(config);
+  checkDropout(config.model.lora?.dropout ?? 0, config.stages);
   const {
     path: modelPath,
     trainable,
@@ -48,6 +40,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     dtype,
     initializeSeed,
     optimizer,
+    rewardHead,
     ...limits
   } = config.model;
   const { device, threads } = config.engine;
@@ -65,14 +58,16 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
       optimizer,
       ...(lora === undefined ? {} : { lora: { ...lora, vision: lora.vision && trainable === 'all' } }),
       ...(adapter === undefined ? {} : { adapter }),
+      ...(rewardHead === undefined ? {} : { rewardHead }),
     },
   });
+  checkDropout(opened.model.adapter?.dropout ?? 0, config.stages);
   if (trainable === 'language' && opened.model.adapter === undefined) freezeVision(opened.model);
-  await using files = new OpenFiles();
+  await using files = new OpenFiles(at, interrupts.signal);
   await using run = await RunFolder.open(at(config.run), config, { resume, keepCheckpoints: config.keepCheckpoints });
   const stages = config.stages.map((stage) => ({
     name: stage.name,
-    make: (results: StageResults) => stageRecipe(stage, results, files, at),
+    make: (results: StageResults) => stageRecipe(stage, results, files),
   }));
   const budget = config.budgetSeconds === undefined ? {} : { budgetSeconds: config.budgetSeconds };
   const resumeLine = `npx gavel train ${shellQuote(path)} --resume${options.set.map((set) => ` --set ${shellQuote(set)}`).join('')}`;
@@ -132,78 +127,4 @@ function checkStages({ stages }: RunConfig): void {
 function freezeVision(model: Model): void {
   const tensors = model.tensors().filter(({ name, trainable }) => trainable && !isVision(name));
   model.setTrainable(tensors.map(({ name }) => name));
-}
-
-/** Data set files of a run, opened once and closed with it. */
-class OpenFiles implements AsyncDisposable {
-  readonly #open: JsonlDataset[] = [];
-
-  async dataset(
-    path: string,
-    options: { imageFolder?: string | undefined; onBadRow: 'fail' | 'skip' },
-  ): Promise<Dataset> {
-    const { imageFolder, onBadRow } = options;
-    const data = await JsonlDataset.open(path, { onBadRow, ...(imageFolder === undefined ? {} : { imageFolder }) });
-    this.#open.push(data);
-    if (data.numSkipped > 0) {
-      const first = data.skipped.slice(0, 3).map(({ line, reason }) => `line ${line}: ${reason}`);
-      process.stderr.write(`${path}: ${data.numSkipped} bad rows left out (${first.join('; ')}).\n`);
-    }
-    return data;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const data of this.#open.splice(0)) await data.dispose();
-  }
-}
-
-async function stageRecipe(
-  stage: RunStage,
-  results: StageResults,
-  files: OpenFiles,
-  at: (path: string) => string,
-): Promise<Recipe<unknown>> {
-  const open = (data: {
-    path: string;
-    imageFolder?: string | undefined;
-    onBadRow: 'fail' | 'skip';
-  }): Promise<Dataset> =>
-    files.dataset(at(data.path), {
-      onBadRow: data.onBadRow,
-      imageFolder: data.imageFolder === undefined ? undefined : at(data.imageFolder),
-    });
-  const judge = judgeOf(stage);
-  const evaluator = async (
-    settings: NonNullable<Extract<RunStage, { recipe: 'sft' }>['validation']>,
-  ): Promise<Evaluator> => {
-    const { path, imageFolder, onBadRow, bothOrders, ...options } = settings;
-    return { set: fileEvaluationSet(await open({ path, imageFolder, onBadRow }), { bothOrders }), judge, options };
-  };
-  const validation =
-    'validation' in stage && stage.validation !== undefined ? { validation: await evaluator(stage.validation) } : {};
-  switch (stage.recipe) {
-    case 'sft':
-      return sft({ data: await open(stage.data), options: stage.options, ...validation });
-    case 'rejection':
-      return rejection({ data: await open(stage.data), judge, options: stage.options, ...validation });
-    case 'grpo': {
-      const all = await open(stage.data);
-      const hard = stage.hardOf === undefined ? undefined : (results[stage.hardOf] as RejectionResult).hard;
-      const data = hard === undefined ? all : datasetPart(all, `${all.name} hard`, hard);
-      return grpo({ data, judge, options: stage.options, validation: await evaluator(stage.validation) });
-    }
-    case 'evaluate':
-      return evaluate(await evaluator(stage.data));
-  }
-}
-
-function judgeOf(stage: RunStage): Judge {
-  if (stage.recipe === 'sft') return defaultJudge;
-  const verifier = verifierByName(stage.verifier);
-  if (stage.recipe !== 'grpo') return { ...defaultJudge, verifier };
-  const rewards = [
-    { name: 'format', reward: formatReward(), weight: stage.rewards.format },
-    { name: 'accuracy', reward: accuracyReward(verifier), weight: stage.rewards.accuracy },
-  ];
-  return { ...defaultJudge, verifier, rewards: rewards.filter(({ weight }) => weight !== 0) };
 }

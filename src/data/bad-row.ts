@@ -8,17 +8,19 @@ export interface BadRow {
   line: number;
   unit: 'line' | 'row';
   reason: string;
+  /** Where it is not 'bad_data'. */
+  code?: 'image_count_mismatch';
 }
 
 /** "data.jsonl:7" or "data.parquet row 7". */
 export const placeOf = ({ file, line, unit }: Omit<BadRow, 'reason'>): string =>
   unit === 'line' ? `${file}:${line}` : `${file} row ${line}`;
 
-export function badRow(bad: BadRow): GavelError {
-  const { file, line, unit, reason } = bad;
-  return new GavelError(
-    'bad_data',
-    `Expected a valid row at ${placeOf(bad)} but received: ${reason}. Correct the row, or set \`onBadRow\` to "skip".`,
-    { fields: { file, [unit]: line, reason } },
-  );
+/** `canSkip` false: the caller has no `onBadRow` to set. */
+export function badRow(bad: BadRow, canSkip = true): GavelError {
+  const { file, line, unit, reason, code = 'bad_data' } = bad;
+  const advice = canSkip ? 'Correct the row, or set `onBadRow` to "skip".' : 'Correct the row, or leave it out.';
+  return new GavelError(code, `Expected a valid row at ${placeOf(bad)} but received: ${reason}. ${advice}`, {
+    fields: { file, [unit]: line, reason },
+  });
 }

@@ -135,7 +135,7 @@ export function importRecord(value: unknown, format?: DataFormat): RecordResult 
 
 function importOwn(value: object): ImportResult {
   const parsed = fileRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, images = [], videos, ...rest } = parsed.data;
   return { row: { ...rest, images, ...optionalVideos(videos ?? []), ...optionalId(id) } };
 }

@@ -56,7 +56,7 @@ export function speaksLikeR3v(value: Record<string, unknown>): boolean {
 
 function importConversations(value: object, mayLackMarks: boolean): ImportResult {
   const parsed = conversationsRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, image, images, video, videos, conversations, ...meta } = parsed.data;
   const paths = listOf(image, images);
   const films = listOf(video, videos);

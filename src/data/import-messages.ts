@@ -40,7 +40,7 @@ type Part = z.infer<typeof partSchema>;
 /** Paths inside parts and lists beside them would leave the order open: a row has one or the other. */
 export function importMessages(value: object): ImportResult {
   const parsed = messagesRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, messages, images, videos, ...rest } = parsed.data;
   const inline = { images: [] as string[], videos: [] as FileVideo[] };
   const turns = messages.map(({ role, content }): ChatMessage => {

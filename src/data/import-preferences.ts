@@ -44,7 +44,7 @@ export const filePairSchema = z
 
 export function importOwnPair(value: object): PairImportResult {
   const parsed = filePairSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, first, second, preference, dimensions, scores, meta } = parsed.data;
   const pair: ImportedPair = { first: ownRow(first), second: ownRow(second), preference, ...optionalId(id) };
   if (dimensions !== undefined) pair.dimensions = dimensions;
@@ -79,7 +79,7 @@ export const trlPreferenceSchema = z
 
 export function importTrlPreference(value: object): PairImportResult {
   const parsed = trlPreferenceSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, image, images, video, videos, prompt, chosen, rejected, ...meta } = parsed.data;
   const split = splitPrompt(prompt, chosen, rejected);
   if ('reason' in split) return split;
@@ -161,7 +161,7 @@ export const sharegptPreferenceSchema = z
 
 export function importSharegptPreference(value: object): PairImportResult {
   const parsed = sharegptPreferenceSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, image, images, video, videos, conversations, chosen, rejected, ...meta } = parsed.data;
   const turns = messagesOf(conversations);
   if (turns.at(-1)!.role !== 'user') return { reason: 'conversations: the last turn is no question' };
@@ -210,7 +210,7 @@ const scoreKey = /^model([12])_(.+)_score$/;
 
 export function importEditReward(value: object): PairImportResult {
   const parsed = editRewardSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, prompt, path_src, path1, path2, tie_case, ...rest } = parsed.data;
   const scores = { first: {} as Record<string, number>, second: {} as Record<string, number> };
   const meta: Record<string, unknown> = {};

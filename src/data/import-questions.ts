@@ -81,7 +81,7 @@ const tagged = /^\s*<answer>([\s\S]*)<\/answer>\s*$/;
 
 export function importProblem(value: object): ImportResult {
   const parsed = problemRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, image, images, video, videos, problem, solution, answer, ...meta } = parsed.data;
   if (solution !== undefined && answer !== undefined && solution !== answer) {
     return { reason: 'solution: both "solution" and "answer", and they differ' };
@@ -98,21 +98,21 @@ export function importProblem(value: object): ImportResult {
 
 export function importChartQa(value: object): ImportResult {
   const parsed = chartQaRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { imgname, image, query, label, ...meta } = parsed.data;
   return asked(query, listOf(image, imgname), listOf(label)[0], undefined, meta);
 }
 
 export function importClevrMath(value: object): ImportResult {
   const parsed = clevrMathRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, filename, image, question, answer, label, ...meta } = parsed.data;
   return asked(question, listOf(image, filename), answer ?? label, id, meta);
 }
 
 export function importTabMwp(value: object): ImportResult {
   const parsed = tabMwpRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, question, choices, answer, unit, ...meta } = parsed.data;
   const text = unit === null || unit === '' ? question : `${question} (Unit: ${unit})`;
   return chosen(text, choices ?? [], answer, [`tables/${id}.png`], id, { ...meta, unit, choices });
@@ -120,7 +120,7 @@ export function importTabMwp(value: object): ImportResult {
 
 export function importQuestion(value: object): ImportResult {
   const parsed = questionRowSchema.safeParse(value);
-  if (!parsed.success) return { reason: flatten(parsed.error) };
+  if (!parsed.success) return { reason: flatten(parsed.error, value) };
   const { id, image, images, question, context, choices: given, answer, ...meta } = parsed.data;
   const choices = given ?? [];
   const text =

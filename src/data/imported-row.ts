@@ -1,5 +1,6 @@
 /** What every importer gives, whatever the file's form: a row, a preference pair, or the reason why there is neither. */
 import { z } from 'zod';
+import { readIssue, showValue, valueAt } from '../schema/read-issue.js';
 import type { Preference } from './pairs.js';
 import { countMarks, imageMark, videoMark, type FileRow, type FileVideo } from './rows.js';
 
@@ -21,9 +22,10 @@ export interface ImportedPair {
   meta?: Record<string, unknown>;
 }
 
-/** Why a record cannot be used, in plain text. */
+/** Why a record cannot be used, in plain text. `code` where it is not 'bad_data'. */
 export interface Refusal {
   reason: string;
+  code?: 'image_count_mismatch';
 }
 
 export type ImportResult = { row: ImportedRow } | Refusal;
@@ -55,20 +57,26 @@ export function mediaFirst(prompt: string, numImages: number, numVideos = 0): st
 }
 
 /** What is wrong with the number of marks of a row, if anything. */
-export function marksReason({ prompt, images, videos = [] }: ImportedRow): string | undefined {
+export function marksRefusal({ prompt, images, videos = [] }: ImportedRow): Refusal | undefined {
   const marks = countMarks(prompt);
+  const code = 'image_count_mismatch' as const;
   if (marks.images !== images.length) {
-    return `${marks.images} "${imageMark}" marks in the prompt but ${images.length} images`;
+    return { code, reason: `${marks.images} "${imageMark}" marks in the prompt but ${images.length} images` };
   }
   if (marks.videos !== videos.length) {
-    return `${marks.videos} "${videoMark}" marks in the prompt but ${videos.length} videos`;
+    return { code, reason: `${marks.videos} "${videoMark}" marks in the prompt but ${videos.length} videos` };
   }
   return undefined;
 }
 
 /** A zod error on one line. */
-export function flatten(error: z.ZodError): string {
+export function flatten(error: z.ZodError, value: unknown): string {
   return error.issues
-    .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message))
+    .map((issue) => {
+      const { path, text } = readIssue(issue);
+      if (issue.code === 'unrecognized_keys') return path.length > 0 ? `${z.core.toDotPath(path)} ${text}` : text;
+      const found = valueAt(value, path);
+      return `${path.length > 0 ? `${z.core.toDotPath(path)} ` : ''}${text} but is ${found === undefined ? 'missing' : showValue(found)}`;
+    })
     .join('; ');
 }

@@ -31,6 +31,8 @@ export interface JsonlOptions {
   format?: DataFormat;
   /** Text put below every prompt: how to answer, for sets whose questions do not say it. */
   instruction?: string;
+  /** @internal False where the caller cannot set `onBadRow`: messages then do not name it. */
+  canSkip?: boolean;
   signal?: AbortSignal;
 }
 
@@ -182,7 +184,7 @@ export async function checkJsonl(path: string, options: JsonlOptions): Promise<P
 async function scanFile(
   file: FileHandle,
   path: string,
-  { onBadRow = 'fail', onSkip, imageFolder, format, instruction, signal }: JsonlOptions,
+  { onBadRow = 'fail', onSkip, imageFolder, format, instruction, canSkip = true, signal }: JsonlOptions,
   kind: ReadOptions['kind'],
 ): Promise<Scan> {
   const hash = createHash('sha256');
@@ -190,7 +192,7 @@ async function scanFile(
   const reading: ReadOptions = { kind };
   if (format !== undefined) reading.format = format;
   if (instruction !== undefined) reading.instruction = instruction;
-  const log = new RecordLog({ ...reading, onBadRow }, media, onSkip);
+  const log = new RecordLog({ ...reading, onBadRow, canSkip }, media, onSkip);
   const buffer = Buffer.alloc(readBytes);
   const head = await file.read(buffer, 0, readBytes, 0);
   const keyed = isKeyed(buffer.toString('latin1', 0, Math.min(head.bytesRead, 4096)), format);
@@ -231,7 +233,7 @@ async function scanFile(
     scanner.push(part);
   }
   const trouble = scanner.end();
-  if (trouble !== undefined) throw badRow({ file: path, unit: 'line', ...trouble });
+  if (trouble !== undefined) throw badRow({ file: path, unit: 'line', ...trouble }, canSkip);
   hash.update(`\0skipped ${log.numSkipped}`);
   // Of a file alone the bytes say everything; what changes its rows otherwise is added only where it is used.
   if (format !== undefined || instruction !== undefined)

@@ -53,17 +53,24 @@ type Visual = { plan: VisionPlan; picture: RgbImage } | { plan: VideoPlan; film:
 export class Processor {
   readonly tokenizer: Tokenizer;
   readonly template: ChatTemplate;
-  /** Absent for a text model. */
+  /** Absent for a text model, and where the folder has no processor files. */
   readonly vision: VisionProcessor | undefined;
   /** The ids that placeholders have in a prompt; absent for a text model. */
   readonly imageTokenId: number | undefined;
   readonly videoTokenId: number | undefined;
   readonly maxPromptTokens: number;
+  /** The longest prompt with its completion, in tokens: the model's positions, or `maxPromptTokens` where that is more. */
+  readonly maxTokens: number;
+  /** The folder of a vision-language model without processor files: good for text alone. */
+  readonly #unprocessed: string | undefined;
   readonly #options: ProcessorOptions;
   readonly #variables: Record<string, unknown>;
 
   private constructor(
-    parts: Pick<Processor, 'tokenizer' | 'template' | 'vision' | 'imageTokenId' | 'videoTokenId' | 'maxPromptTokens'>,
+    parts: Pick<
+      Processor,
+      'tokenizer' | 'template' | 'vision' | 'imageTokenId' | 'videoTokenId' | 'maxPromptTokens' | 'maxTokens'
+    > & { unprocessed: string | undefined },
     options: ProcessorOptions,
   ) {
     this.tokenizer = parts.tokenizer;
@@ -72,6 +79,8 @@ export class Processor {
     this.imageTokenId = parts.imageTokenId;
     this.videoTokenId = parts.videoTokenId;
     this.maxPromptTokens = parts.maxPromptTokens;
+    this.maxTokens = parts.maxTokens;
+    this.#unprocessed = parts.unprocessed;
     this.#options = options;
     this.#variables = { ...parts.tokenizer.namedTokens, ...options.templateVariables };
   }
@@ -87,7 +96,9 @@ export class Processor {
     const text = (config['text_config'] as Record<string, unknown> | undefined) ?? config;
     const rows = text['vocab_size'];
     if (typeof rows === 'number') tokenizer.selfCheck(rows);
-    const positions = text['max_position_embeddings'];
+    const named = text['max_position_embeddings'];
+    const positions = typeof named === 'number' ? named : Infinity;
+    const maxPromptTokens = options.maxPromptTokens ?? positions;
     return new Processor(
       {
         tokenizer,
@@ -95,7 +106,9 @@ export class Processor {
         vision,
         imageTokenId: vision && placeholderId(tokenizer, vision.imageToken, config, 'image'),
         videoTokenId: vision && placeholderId(tokenizer, vision.videoToken, config, 'video'),
-        maxPromptTokens: options.maxPromptTokens ?? (typeof positions === 'number' ? positions : Infinity),
+        maxPromptTokens,
+        maxTokens: Math.max(positions, maxPromptTokens),
+        unprocessed: vision === undefined && config['vision_config'] !== undefined ? folder : undefined,
       },
       options,
     );
@@ -126,8 +139,11 @@ export class Processor {
     const ids = [this.imageTokenId, this.videoTokenId];
     const tokens = expandPlaceholders(this.tokenizer, placeholders, plans, ids, row.id);
     if (tokens.length > this.maxPromptTokens) throw this.#tooLong(row, tokens.length);
+    const completion = row.completion === undefined ? undefined : this.encodeCompletion(row.completion);
+    const numTokens = tokens.length + (completion?.length ?? 0);
+    if (numTokens > this.maxTokens) throw this.#completionTooLong(row, tokens.length, numTokens);
     const encoded: EncodedRow = { id: row.id, promptTokens: tokens, images: await this.#pixels(visuals) };
-    if (row.completion !== undefined) encoded.completionTokens = this.encodeCompletion(row.completion);
+    if (completion !== undefined) encoded.completionTokens = completion;
     if (row.meta !== undefined) encoded.meta = row.meta;
     return encoded;
   }
@@ -159,6 +175,14 @@ export class Processor {
     const text = this.renderPrompt(row.prompt);
     if (vision !== undefined) return findPlaceholders(text, vision, { id: row.id, images: row.images.length, videos });
     if (row.images.length + videos === 0) return { pieces: [text], kinds: [] };
+    if (this.#unprocessed !== undefined) {
+      throw new GavelError(
+        'io',
+        `Expected preprocessor_config.json in "${this.#unprocessed}" for the images or videos of row "${row.id}" but found ` +
+          'none. Add the processor files that the checkpoint was published with.',
+        { fields: { id: row.id, path: this.#unprocessed } },
+      );
+    }
     throw new GavelError(
       'unsupported',
       `Expected no images or videos for a text model but received ${row.images.length} and ${videos} in row "${row.id}". ` +
@@ -200,12 +224,21 @@ export class Processor {
   }
 
   #tooLong(row: Row, numTokens: number): GavelError {
-    const todo = (row.videos?.length ?? 0) > 0 ? 'lower `video.fps` or `video.maxPixels`' : 'lower `maxPixels`';
+    const advice = (row.videos?.length ?? 0) > 0 ? 'lower `video.fps` or `video.maxPixels`' : 'lower `maxPixels`';
     return new GavelError(
       'prompt_too_long',
       `Expected a prompt of at most ${this.maxPromptTokens} tokens but received ${numTokens} in row "${row.id}". ` +
-        `Shorten it, ${todo}, or raise \`maxPromptTokens\`; prompts are never truncated.`,
+        `Shorten it, ${advice}, or raise \`maxPromptTokens\`; prompts are never truncated.`,
       { fields: { id: row.id, tokens: numTokens, maxPromptTokens: this.maxPromptTokens } },
+    );
+  }
+
+  #completionTooLong(row: Row, promptTokens: number, numTokens: number): GavelError {
+    return new GavelError(
+      'prompt_too_long',
+      `Expected at most ${this.maxTokens} tokens in a prompt and its completion, the model's positions, but received ` +
+        `${promptTokens} and ${numTokens - promptTokens} in row "${row.id}". Shorten one of them; nothing is ever truncated.`,
+      { fields: { id: row.id, tokens: numTokens, promptTokens, maxTokens: this.maxTokens } },
     );
   }
 }

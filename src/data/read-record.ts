@@ -5,7 +5,7 @@
 import { GavelError } from '../errors.js';
 import { holdsToken } from './embedded.js';
 import { givenBy, importRecord, type DataFormat } from './formats.js';
-import { marksReason, type ImportedPair, type ImportedRow } from './imported-row.js';
+import { marksRefusal, type ImportedPair, type ImportedRow, type Refusal } from './imported-row.js';
 import type { MediaFolder } from './media-folder.js';
 
 /** What a file is opened for: rows, pairs, or (to look into it) either. */
@@ -34,7 +34,7 @@ export function readRecord(
   media: MediaFolder,
   options: ReadOptions,
   numEmbedded = 0,
-): CheckedRecord | { reason: string } {
+): CheckedRecord | Refusal {
   const result = importRecord(value, options.format);
   if ('reason' in result) {
     if (result.formats !== undefined) throw ambiguous(result.formats, defaultId);
@@ -43,8 +43,7 @@ export function readRecord(
   if (options.kind !== 'any' && givenBy(result.format) !== options.kind) throw wrongKind(result.format, defaultId);
   if ('row' in result) {
     const row = instructed(result.row, options.instruction);
-    const reason = reasonOf(row, media, numEmbedded);
-    return reason === undefined ? { format: result.format, row: { ...row, id: row.id ?? defaultId } } : { reason };
+    return refusalOf(row, media, numEmbedded) ?? { format: result.format, row: { ...row, id: row.id ?? defaultId } };
   }
   const id = result.pair.id ?? defaultId;
   const first = instructed(result.pair.first, options.instruction);
@@ -53,8 +52,8 @@ export function readRecord(
     ['first', first],
     ['second', second],
   ] as const) {
-    const reason = reasonOf(row, media, numEmbedded);
-    if (reason !== undefined) return { reason: `${name}: ${reason}` };
+    const refusal = refusalOf(row, media, numEmbedded);
+    if (refusal !== undefined) return { ...refusal, reason: `${name}: ${refusal.reason}` };
   }
   const ids = { first: first.id ?? `${id}/1`, second: second.id ?? `${id}/2` };
   if (ids.first === ids.second) return { reason: `both candidates have the id "${ids.first}"` };
@@ -64,10 +63,11 @@ export function readRecord(
   };
 }
 
-function reasonOf(row: ImportedRow, media: MediaFolder, numEmbedded: number): string | undefined {
+function refusalOf(row: ImportedRow, media: MediaFolder, numEmbedded: number): Refusal | undefined {
   if (numEmbedded > 0 && holdsToken([row.id, row.prompt, row.completion, row.solution]))
-    return 'bytes that are no UTF-8 text, where text belongs';
-  return marksReason(row) ?? media.check(row, numEmbedded);
+    return { reason: 'bytes that are no UTF-8 text, where text belongs' };
+  const reason = media.check(row, numEmbedded);
+  return marksRefusal(row) ?? (reason === undefined ? undefined : { reason });
 }
 
 /** The text below the last question; a row whose prompt has none is left as it is. */

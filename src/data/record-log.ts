@@ -7,6 +7,8 @@ import { readRecord, type ReadOptions } from './read-record.js';
 
 export interface LogOptions extends ReadOptions {
   onBadRow: 'fail' | 'skip';
+  /** False where the caller cannot set `onBadRow`: messages then do not name it. */
+  canSkip?: boolean;
 }
 
 /** How many rows were left out, and the first of them. */
@@ -40,7 +42,7 @@ export class RecordLog implements Skipped {
   /** True for a good record. `place` says where it stands; `inFile` is how another record of the same id is told of it. */
   add(value: unknown, defaultId: string, place: Omit<BadRow, 'reason'>, inFile: string, numEmbedded = 0): boolean {
     const record = readRecord(value, defaultId, this.#media, this.#options, numEmbedded);
-    if ('reason' in record) return this.refuse({ ...place, reason: record.reason });
+    if ('reason' in record) return this.refuse({ ...place, ...record });
     const { id } = 'row' in record ? record.row : record.pair;
     const earlier = this.#ids.get(id);
     if (earlier !== undefined) return this.refuse({ ...place, reason: `id "${id}" already stands in ${earlier}` });
@@ -52,7 +54,7 @@ export class RecordLog implements Skipped {
 
   /** Reports a record that could not even be parsed. */
   refuse(bad: BadRow): false {
-    if (this.#options.onBadRow !== 'skip') throw badRow(bad);
+    if (this.#options.onBadRow !== 'skip') throw badRow(bad, this.#options.canSkip);
     this.numSkipped++;
     if (this.skipped.length < maxReported) this.skipped.push(bad);
     this.#onSkip?.(bad);

@@ -6,20 +6,27 @@ import { GavelError } from '../errors.js';
 import type { ChatMessage } from './rows.js';
 import type { Tokenizer } from './tokenizer.js';
 
-const tokenForm = /<\|[^|<>\s]{1,64}\|>/g;
+const tokenForm = /<\|([^|<>\s]{1,64})\|>/g;
+
+/** Roles that templates write as plain text, `<|user|>`: Zephyr's, TinyLlama's and Tulu's tokenizers have no such tokens. */
+const spokenRoles = ['system', 'user', 'assistant', 'tool'];
 
 /**
  * Throws 'tokenizer_mismatch' for a token of the form <|name|> that the template, not a message, put into `text` and that
- * the vocabulary lacks. Templates that write nothing but such names as plain text (their tokenizers know none of them) pass.
+ * the vocabulary lacks. A name that is a role passes: some families write those as plain text by design. Nothing else
+ * does, not even where every name is unknown: a template of another tokenizer looks just like that.
  */
 export function checkTemplateTokens(text: string, messages: readonly ChatMessage[], tokenizer: Tokenizer): void {
-  const found = [...new Set(text.match(tokenForm) ?? [])];
-  const unknown = found.filter((token) => tokenizer.tokenId(token) === undefined);
-  if (unknown.length === 0 || unknown.length === found.length) return;
+  const roles = new Set([...spokenRoles, ...messages.map(({ role }) => role.toLowerCase())]);
   const written = messages.flatMap(({ content }) =>
     typeof content === 'string' ? [content] : content.map((part) => (part.type === 'text' ? part.text : '')),
   );
-  const token = unknown.find((name) => !written.some((piece) => piece.includes(name)));
+  const token = [...text.matchAll(tokenForm)].find(
+    ([found, name]) =>
+      tokenizer.tokenId(found) === undefined &&
+      !roles.has(name!.toLowerCase()) &&
+      !written.some((piece) => piece.includes(found)),
+  )?.[0];
   if (token === undefined) return;
   throw new GavelError(
     'tokenizer_mismatch',

@@ -1,6 +1,6 @@
 /**
  * Questions about one picture whose answers follow from its cells: how often an object stands there, and what stands
- * beside another. Gold rationales name each cell, mark those the question means, and count where it asks for a number.
+ * beside another. Gold rationales name what stands in each cell.
  */
 import { imageMark, type Row } from '../data/rows.js';
 import type { EmojiBank } from './bank.js';
@@ -85,11 +85,9 @@ export function questionRow(item: QuestionItem, form: QuestionForm): Row {
   };
 }
 
-/** Each cell's word, ok where it is the question's; a count at the end where one is asked for. */
-export function questionRationale({ kind, word, cells }: Pick<QuestionItem, 'kind' | 'word' | 'cells'>): string {
-  const marks = cells.map((cell) => `${cell} ${cell === word ? 'ok' : 'no'}`).join(' ');
-  const count = kind === 'count' ? ` ${cells.filter((cell) => cell === word).length}` : '';
-  return `<think> ${marks}${count}</think>`;
+/** What stands in each cell; the answer follows from it. */
+export function questionRationale({ cells }: Pick<QuestionItem, 'cells'>): string {
+  return `<think> ${cells.join(' ')}</think>`;
 }
 
 const answerText = (answer: string): string => `<answer> ${answer}</answer>`;
@@ -97,6 +95,5 @@ const answerText = (answer: string): string => `<answer> ${answer}</answer>`;
 /** Shares of a rationale that are true: of the cells it names. Null where it cannot be read. */
 export function questionPerception(text: string, cells: CellWords): number | null {
   const said = /^\s*<think>([^<]*)<\/think>/.exec(text)?.[1]?.trim().split(/\s+/) ?? [];
-  if (said.length < 2 * numCells) return null;
-  return cells.filter((cell, i) => said[2 * i] === cell).length / numCells;
+  return said.length === numCells ? cells.filter((cell, i) => said[i] === cell).length / numCells : null;
 }

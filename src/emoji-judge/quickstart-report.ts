@@ -12,6 +12,7 @@ import { pairedBootstrap, type BootstrapResult } from '../evaluation/bootstrap.j
 import { writeFileAtomically } from '../runs/atomic-file.js';
 import { examplesPage, type JudgedExample, type MarkedWord } from '../runs/examples-page.js';
 import type { RunFolder } from '../runs/run-folder.js';
+import { rasterize } from '../runs/run-plots.js';
 import { commitOf, peakMemoryBytes, writeSummary, type RunSummary, type StageSummary } from '../runs/summary.js';
 import { judgeRow } from './items.js';
 import type { JudgePair } from './pair.js';
@@ -57,7 +58,10 @@ export async function reportQuickstart(parts: ReportParts): Promise<QuickstartRe
   const comparisons = await compareStages(stageNames, results, plan);
   const plots = await quickstartPlots(run, stages);
   await mkdir(run.file('plots'), { recursive: true });
-  for (const [name, svg] of Object.entries(plots)) await writeFileAtomically(run.file('plots', `${name}.svg`), svg);
+  for (const [name, svg] of Object.entries(plots)) {
+    await writeFileAtomically(run.file('plots', `${name}.svg`), svg);
+    run.logImage(`plots/${name}`, await rasterize(svg));
+  }
   const examples = await judgedExamples(parts);
   const pair = data.testPair(0, plan.test.seen);
   const imagePaths = [run.file('a.png'), run.file('b.png')];

@@ -10,14 +10,14 @@ export function fileError(cause: unknown, path: string, what: string, code: Erro
   const errno = (cause as NodeJS.ErrnoException | undefined)?.code ?? 'unknown';
   const denied = errno === 'EACCES' || errno === 'EPERM';
   const full = errno === 'ENOSPC' || errno === 'EDQUOT';
-  const todo = denied
+  const advice = denied
     ? 'Give this user access to it.'
     : full
       ? 'Free some space and try again.'
       : 'Check that the path exists and is a readable file.';
   return new GavelError(
     denied ? 'permission_denied' : full ? 'disk_full' : code,
-    `Expected to read ${what} at "${path}" but received ${errno}. ${todo}`,
+    `Expected to read ${what} at "${path}" but received ${errno}. ${advice}`,
     { fields: { path, errno }, cause },
   );
 }

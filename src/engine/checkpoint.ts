@@ -9,6 +9,8 @@ import { corruptFile, readJson } from './checkpoint-files.js';
 import { copyPresent, writeFolder, writeSynced } from './folder.js';
 import { configWithDtype, type JsonObject } from './model-config.js';
 import { readOptimizer, saveOptimizer, type OptimizedModel } from './optimizer-file.js';
+import { checkStoredHead, rewardHeadSources, saveRewardHead, type RewardHead } from './reward-head.js';
+import { addRewardToken } from './reward-token.js';
 import { readCheckpointTensors } from './safetensors.js';
 import { attachAdapter, type Adapter } from './lora.js';
 import {
@@ -47,6 +49,8 @@ export interface CheckpointModel extends OptimizedModel {
   companions: string | undefined;
   /** Set when the model has an adapter; checkpoints then hold the adapter alone. */
   adapter?: Adapter | undefined;
+  /** Set when the model has a reward head; its files lie beside those of the model or adapter. */
+  rewardHead?: RewardHead | undefined;
   /** Name of the base model, as an adapter's config states it. */
   base?: string | undefined;
 }
@@ -57,7 +61,7 @@ async function saveWeights(model: CheckpointModel, folder: string): Promise<void
   const kind = lora === undefined ? 'value' : 'merged';
   const tensors = native
     .tensors()
-    .filter(({ adapter }) => !adapter)
+    .filter(({ adapter, rewardHead }) => !adapter && !rewardHead)
     .map((tensor): PlannedTensor => {
       const { name } = tensor;
       return { name, stored: name, kind, dtype: stored, shape: checkpointShape(tensor, config) };
@@ -79,13 +83,22 @@ async function saveAdapterFiles(model: CheckpointModel, folder: string): Promise
   await writeTensors(model, join(folder, adapterWeightsFile), parts, { format: 'pt' });
 }
 
+/** Tokenizer and processor files, and the reward head with its token. */
+async function saveCompanions(model: CheckpointModel, folder: string): Promise<void> {
+  const { companions, rewardHead } = model;
+  if (companions !== undefined) await copyPresent(companions, folder, companionFiles);
+  if (rewardHead === undefined) return;
+  if (rewardHead.token !== undefined) await addRewardToken(folder, rewardHead.token, rewardHead.tokenId);
+  await saveRewardHead(model, rewardHead, folder);
+}
+
 /** Writes the folder of a whole model, an adapter merged into it, or nothing at all. */
 async function saveModelFolder(model: CheckpointModel, folder: string, options: { optimizer: boolean }): Promise<void> {
-  const { config, dtype, companions } = model;
+  const { config, dtype } = model;
   await writeFolder(folder, 'config.json', async (temporary) => {
     const text = `${JSON.stringify(configWithDtype(config, dtype), null, 2)}\n`;
     await writeSynced(join(temporary, 'config.json'), text);
-    if (companions !== undefined) await copyPresent(companions, temporary, companionFiles);
+    await saveCompanions(model, temporary);
     await saveWeights(model, temporary);
     if (options.optimizer) await saveOptimizer(model, temporary);
   });
@@ -97,9 +110,8 @@ export async function saveAdapter(
   folder: string,
   options: { optimizer: boolean },
 ): Promise<void> {
-  const { companions } = model;
   await writeFolder(folder, adapterConfigFile, async (temporary) => {
-    if (companions !== undefined) await copyPresent(companions, temporary, companionFiles);
+    await saveCompanions(model, temporary);
     await saveAdapterFiles(model, temporary);
     if (options.optimizer) await saveOptimizer(model, temporary);
   });
@@ -119,13 +131,23 @@ export async function exportModel(model: CheckpointModel, folder: string): Promi
   await saveModelFolder(model, folder, { optimizer: false });
 }
 
-/** Loads the weights of a checkpoint folder into a model of the same config. */
-export async function loadWeights(model: StoredModel, folder: string, config: JsonObject): Promise<void> {
+/**
+ * Loads the weights of a checkpoint folder into a model of the same config; where the model's vocabulary has outgrown the
+ * folder's `storedRows`, the new rows are the mean of the others.
+ */
+export async function loadWeights(
+  model: StoredModel,
+  folder: string,
+  config: JsonObject,
+  storedRows?: number,
+): Promise<void> {
   const index = await readCheckpointTensors(folder);
-  await readTensors(model, matchTensors(baseTensors(model.native), index, folder, config));
+  await readTensors(model, matchTensors(baseTensors(model.native), index, folder, config, storedRows));
+  if (storedRows !== undefined) await model.native.fillNewTokenRows(storedRows);
 }
 
-const baseTensors = (native: NativeModel): NativeTensorInfo[] => native.tensors().filter(({ adapter }) => !adapter);
+const baseTensors = (native: NativeModel): NativeTensorInfo[] =>
+  native.tensors().filter(({ adapter, rewardHead }) => !adapter && !rewardHead);
 
 /**
  * Where each adapter tensor of the model lies in an adapter folder.
@@ -203,8 +225,10 @@ async function modelSources(native: NativeModel, config: JsonObject, folder: str
  */
 export async function loadCheckpoint(model: CheckpointModel, folder: string): Promise<void> {
   const { native, config } = model;
+  await checkStoredHead(model.rewardHead, folder);
   const sources =
     model.adapter === undefined ? await modelSources(native, config, folder) : await adapterSources(native, folder);
+  if (model.rewardHead !== undefined) sources.push(...(await rewardHeadSources(native, folder)));
   const optimizer = await readOptimizer(model, folder);
   await readTensors(model, sources);
   await native.resetOptimizer();

@@ -6,6 +6,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { GavelError } from '../errors.js';
 import { readJson, readOptionalJson } from './checkpoint-files.js';
+import { checkTensors } from './check-tensors.js';
 import { partOf, type ModelPart } from './tensor-parts.js';
 import { resolveHeaders, type ResolveOptions } from './hub.js';
 import { isTied, modelSpec, storedDtype, type JsonObject } from './model-config.js';
@@ -21,6 +22,8 @@ export interface CheckpointDescription {
   /** Whether this engine runs it, and if not, why. */
   supported: boolean;
   reason: string | null;
+  /** Tensors that are missing, unexpected or of another shape than its config says; null when there are none, and unknown without an addon. */
+  problem: string | null;
   /** What an adapter was trained on. */
   base: string | null;
   contextLength: number | null;
@@ -52,12 +55,14 @@ export async function describeCheckpoint(name: string, options: ResolveOptions =
   const text: JsonObject = typeof inner === 'object' && inner !== null ? { ...config, ...inner } : (config ?? {});
   const base = adapter?.['base_model_name_or_path'];
   const family = config?.['model_type'];
+  const judgement = judged(config);
   return {
     name,
     path: folder,
     kind: adapter !== undefined ? 'adapter' : name.endsWith('.gguf') ? 'gguf' : 'checkpoint',
     family: typeof family === 'string' ? family : null,
-    ...judged(config),
+    ...judgement,
+    problem: config === null || !judgement.supported ? null : await problemOf(config, index, folder),
     base: typeof base === 'string' ? base : null,
     contextLength: count(text['max_position_embeddings']),
     vocabularySize: count(text['vocab_size']),
@@ -77,6 +82,17 @@ function judged(config: JsonObject | null): { supported: boolean; reason: string
   } catch (error) {
     if (!GavelError.is(error)) throw error;
     return { supported: false, reason: error.message, tiedHead: config['tie_word_embeddings'] === true };
+  }
+}
+
+async function problemOf(config: JsonObject, index: TensorIndex, folder: string): Promise<string | null> {
+  try {
+    await checkTensors(config, index, folder);
+    return null;
+  } catch (error) {
+    if (!GavelError.is(error)) throw error;
+    // What the engine says of the config itself is told with the memory need.
+    return error.code === 'corrupt_checkpoint' ? error.message : null;
   }
 }
 

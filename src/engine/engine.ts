@@ -21,6 +21,8 @@ import {
   type LoadModelOptions,
 } from './options.js';
 import { parseOptions } from './parse-options.js';
+import { attachRewardHead, loadRewardHead } from './reward-head.js';
+import { planRewardHead } from './reward-head-plan.js';
 
 /** What this machine offers: instruction set, threads, CUDA devices or why there are none. */
 export function deviceInfo(): NativeInfo {
@@ -88,17 +90,26 @@ export class Engine {
     const { signal, ...given } = options;
     const resolved = parseOptions(loadModelOptionsSchema, given, 'options');
     const { folder, base, adapter } = await this.#findCheckpoint(name, resolved);
-    const config = await readJson(folder, 'config.json');
+    const stored = await readJson(folder, 'config.json');
+    const plan = await planRewardHead(
+      resolved.rewardHead,
+      stored,
+      adapter === undefined ? [folder] : [adapter.folder, folder],
+      folder,
+    );
+    const { config, head, storedRows } = plan;
     const generation = { ...config, ...(await readOptionalJson(folder, 'generation_config.json')) };
     const dtype = resolved.dtype ?? storedDtype(config);
     const optimizer = checkOptimizerState(resolved.optimizer, dtype);
-    const { lora } = resolved;
-    const about = { config, generation, dtype, optimizer, companions: folder, base };
+    const lora = plan.withToken(resolved.lora);
+    const about = { config, generation, dtype, optimizer, companions: folder, base, rewardHead: head };
     const model = await this.#build(about, async (parts) => {
       const { native } = parts;
-      await loadWeights({ ...parts, signal }, folder, config);
+      await loadWeights({ ...parts, signal }, folder, config, storedRows);
       if (adapter !== undefined) parts.adapter = await loadAdapter({ ...parts, signal }, adapter.peft, adapter.folder);
       else if (lora !== undefined) parts.adapter = await attachAdapter(native, adapterOf(native.tensors(), lora));
+      if (head !== undefined) await attachRewardHead(native, head);
+      if (plan.weights !== undefined) await loadRewardHead({ ...parts, signal }, plan.weights);
     });
     return freezeTensors(model, resolved.freeze);
   }
@@ -136,26 +147,30 @@ export class Engine {
 
   /**
    * A model of a config with seeded random weights: the same config and seed give the same weights on any machine.
-   * `config` is what config.json would hold.
+   * `given` is what config.json would hold.
    */
-  async createModel(config: JsonObject, options: CreateModelOptions = {}): Promise<Model> {
+  async createModel(given: JsonObject, options: CreateModelOptions = {}): Promise<Model> {
     const resolved = parseOptions(createModelOptionsSchema, options, 'options');
-    const { dtype, seed, std: given, companions } = resolved;
+    const { dtype, seed, companions } = resolved;
+    const plan = await planRewardHead(resolved.rewardHead, given, [], companions);
+    const { config, head, storedRows } = plan;
     const state = checkOptimizerState(resolved.optimizer, dtype);
     const range = modelSpec(config, dtype).numbers['initializer_range'];
-    const std = given ?? (typeof range === 'number' ? range : 0.02);
+    const std = resolved.std ?? (typeof range === 'number' ? range : 0.02);
     const generation =
       companions === undefined
         ? config
         : { ...config, ...(await readOptionalJson(companions, 'generation_config.json')) };
-    const { lora, freeze } = resolved;
-    const about = { config, generation, dtype, optimizer: state, companions, base: companions };
+    const lora = plan.withToken(resolved.lora);
+    const about = { config, generation, dtype, optimizer: state, companions, base: companions, rewardHead: head };
     const model = await this.#build(about, async (parts) => {
       const { native } = parts;
       await native.initialize(seed, std);
+      if (storedRows !== undefined) await native.fillNewTokenRows(storedRows);
       if (lora !== undefined) parts.adapter = await attachAdapter(native, adapterOf(native.tensors(), lora));
+      if (head !== undefined) await attachRewardHead(native, head);
     });
-    return freezeTensors(model, freeze);
+    return freezeTensors(model, resolved.freeze);
   }
 
   /** A second model with a copy of the weights, not of the optimizer's state. */
@@ -163,6 +178,7 @@ export class Engine {
     const { native, runner: _runner, clone: _clone, ...about } = model.parts;
     return this.#build(about, async (parts) => {
       if (about.adapter !== undefined) await attachAdapter(parts.native, about.adapter);
+      if (about.rewardHead !== undefined) await attachRewardHead(parts.native, about.rewardHead);
       await parts.native.copyWeightsFrom(native);
     });
   }

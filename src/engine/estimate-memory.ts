@@ -6,10 +6,12 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import type { NativeEngine, NativeMemory, NativeModel, NativePlannedWork } from '../binding/contract.js';
 import { adapterOf, attachAdapter, loraOptionsSchema, namesMatching } from './lora.js';
-import { modelSpec, storedDtype, type JsonObject } from './model-config.js';
+import { modelSpec, storedDtype, tokenIds, type JsonObject } from './model-config.js';
 import { nativeModule } from './native-module.js';
 import { checkOptimizerState, optimizerStateSchema } from './optimizer-state.js';
 import { parseOptions } from './parse-options.js';
+import { attachRewardHead, rewardHeadOf, rewardHeadOptionsSchema } from './reward-head.js';
+import { vocabularySize } from './reward-token.js';
 
 const count = z.number().int().min(1);
 
@@ -26,6 +28,7 @@ export const estimateMemoryOptionsSchema = z
     dtype: z.enum(['fp32', 'bf16']).optional().describe("Weights and activations. Default: the config's."),
     optimizer: optimizerStateSchema.prefault({}),
     lora: loraOptionsSchema.optional(),
+    rewardHead: rewardHeadOptionsSchema.optional(),
     freeze: z.array(z.string().min(1)).default([]).describe('Patterns of tensors that do not train.'),
     threads: count.max(256).optional().describe('Threads of the engine. Default: every core.'),
     promptTokens: count.default(1024).describe('Tokens of a prompt, those of its pictures included.'),
@@ -70,14 +73,24 @@ async function planningModel(engine: NativeEngine, config: JsonObject, options: 
   const dtype = options.dtype ?? storedDtype(config);
   const state = checkOptimizerState(options.optimizer, dtype);
   const model = await engine.createModel({ ...modelSpec(config, dtype, state), planning: true });
-  const { lora, freeze } = options;
+  const { lora, freeze, rewardHead } = options;
   if (lora !== undefined) await attachAdapter(model, adapterOf(model.tensors(), lora));
   else if (freeze.length > 0) {
     const names = model.tensors().map(({ name }) => name);
     const frozen = new Set(namesMatching(names, freeze, 'freeze'));
     model.setTrainable(names.filter((name) => !frozen.has(name)));
   }
+  // Which token it reads changes no size.
+  if (rewardHead !== undefined) await attachRewardHead(model, rewardHeadOf(rewardHead, lastWord(config)));
   return model;
+}
+
+function lastWord(config: JsonObject): number {
+  const names = ['image_token_id', 'video_token_id', 'image_token_index', 'video_token_index'];
+  const taken = new Set(names.flatMap((name) => tokenIds(config, name)));
+  let token = (vocabularySize(config) ?? 1) - 1;
+  while (taken.has(token)) token -= 1;
+  return token;
 }
 
 function plannedWork(options: Resolved): NativePlannedWork {

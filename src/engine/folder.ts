@@ -16,8 +16,8 @@ const causes: Readonly<Record<string, readonly ['disk_full' | 'permission_denied
 function writeError(error: unknown, folder: string): unknown {
   const errno = (error as NodeJS.ErrnoException | undefined)?.code;
   if (GavelError.is(error) || errno === undefined) return error;
-  const [code, todo] = causes[errno] ?? (['io', 'Check the path and the device.'] as const);
-  return new GavelError(code, `Expected to write the folder "${folder}" but received ${errno}. ${todo}`, {
+  const [code, advice] = causes[errno] ?? (['io', 'Check the path and the device.'] as const);
+  return new GavelError(code, `Expected to write the folder "${folder}" but received ${errno}. ${advice}`, {
     fields: { path: folder, errno },
     cause: error,
   });

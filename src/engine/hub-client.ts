@@ -142,8 +142,8 @@ export class HubClient {
     const said = `status ${status}${kind === '' ? '' : ` ${kind}`}`;
     const withToken = this.#settings.token !== undefined;
     if (kind === 'GatedRepo') {
-      const todo = `Accept its terms on its page${withToken ? '' : ', then set HF_TOKEN to a token of that account'}.`;
-      return this.#error('permission_denied', `${said}: the model is gated`, todo, 'gated');
+      const advice = `Accept its terms on its page${withToken ? '' : ', then set HF_TOKEN to a token of that account'}.`;
+      return this.#error('permission_denied', `${said}: the model is gated`, advice, 'gated');
     }
     if (kind === 'RevisionNotFound') {
       return this.#error(
@@ -154,14 +154,14 @@ export class HubClient {
       );
     }
     if (status === 404 || kind === 'RepoNotFound') {
-      const todo = `Check the spelling; there is no local folder of that name either.${withToken ? '' : ' A private model needs HF_TOKEN.'}`;
-      return this.#error('io', `${said}: no such model`, todo, 'not_found');
+      const advice = `Check the spelling; there is no local folder of that name either.${withToken ? '' : ' A private model needs HF_TOKEN.'}`;
+      return this.#error('io', `${said}: no such model`, advice, 'not_found');
     }
     if (status === 401 || status === 403) {
-      const todo = withToken
+      const advice = withToken
         ? 'Check that HF_TOKEN is valid and may read this model.'
         : 'Set HF_TOKEN to a token that may read it.';
-      return this.#error('permission_denied', `${said}: access refused`, todo, 'refused');
+      return this.#error('permission_denied', `${said}: access refused`, advice, 'refused');
     }
     return this.#error('io', said, 'Try again later; what was fetched so far is kept.', 'hub_failure');
   }
@@ -169,14 +169,14 @@ export class HubClient {
   #error(
     code: 'io' | 'permission_denied',
     received: string,
-    todo: string,
+    advice: string,
     reason: string,
     cause?: unknown,
   ): GavelError {
     return new GavelError(
       code,
       `Expected the model "${this.#repo}" from the hub${this.#settings.endpoint === undefined ? '' : ` at ${this.#settings.endpoint}`} ` +
-        `but received ${received}. ${todo}`,
+        `but received ${received}. ${advice}`,
       { fields: { model: this.#repo, revision: this.#revision, reason }, cause },
     );
   }

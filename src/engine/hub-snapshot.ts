@@ -8,6 +8,7 @@ import { companionFiles } from './checkpoint.js';
 import { corruptFile, readOptionalJson } from './checkpoint-files.js';
 import type { HubCache, HubFile } from './hub-cache.js';
 import type { HubClient } from './hub-client.js';
+import { rewardHeadConfigFile, rewardHeadWeightsFile } from './reward-head.js';
 import { headerLength, parseSafetensorsHeader, type TensorIndex } from './safetensors.js';
 
 export type FetchProgress = (progress: { file: string; receivedBytes: number; totalBytes: number }) => void;
@@ -16,7 +17,7 @@ const weightsFile = 'model.safetensors';
 const indexFile = 'model.safetensors.index.json';
 const adapterFile = 'adapter_model.safetensors';
 /** The card names licence and base model, which an export passes on. */
-const smallFiles = ['config.json', 'adapter_config.json', 'README.md', ...companionFiles];
+const smallFiles = ['config.json', 'adapter_config.json', 'README.md', rewardHeadConfigFile, ...companionFiles];
 
 /** Whether everything that a checkpoint cannot do without is cached. */
 export async function isWhole(cache: HubCache, commit: string): Promise<boolean> {
@@ -81,6 +82,7 @@ export class HubSnapshot {
     const small = [...smallFiles, ...(weights === indexFile ? [indexFile] : [])];
     for (const name of small) if (listed.has(name)) await this.#fetchFile(listed.get(name)!);
     const names = weights === indexFile ? await shardNames(this.#cache, this.#commit) : [weights];
+    if (listed.has(rewardHeadWeightsFile)) names.push(rewardHeadWeightsFile);
     return names.map((name) => {
       const file = listed.get(name);
       if (file !== undefined) return file;
@@ -108,13 +110,13 @@ export class HubSnapshot {
 
 function noWeights(repo: string, names: readonly string[]): GavelError {
   const other = names.find((name) => /\.(gguf|bin|pt|pth|h5|msgpack)$/.test(name));
-  const todo =
+  const advice =
     other?.endsWith('.gguf') === true
       ? 'Download its .gguf file and name that.'
       : 'Convert it with transformers: save_pretrained writes safetensors.';
   return new GavelError(
     'unsupported',
-    `Expected ${weightsFile}, ${indexFile} or ${adapterFile} in the model "${repo}" but received ${other ?? 'none of them'}. ${todo}`,
+    `Expected ${weightsFile}, ${indexFile} or ${adapterFile} in the model "${repo}" but received ${other ?? 'none of them'}. ${advice}`,
     { fields: { model: repo, found: other ?? '' } },
   );
 }

@@ -2,7 +2,7 @@
  * What a model may be called: a local folder or file, or, when there is none of that name, a hub id "org/name" or
  * "org/name@revision". A hub id becomes a folder of the cache that holds every file a checkpoint needs, or an error.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { expected, GavelError } from '../errors.js';
 import { fileError } from './checkpoint-files.js';
 import { ggufFolder } from './gguf-import.js';
@@ -46,7 +46,16 @@ export async function resolveCheckpoint(name: string, options: ResolveOptions = 
   // A GGUF file's folder is in the cache: its configuration and tokenizer, and a link to the file.
   if (name.endsWith('.gguf')) return ggufFolder(name);
   const id = existsSync(name) ? undefined : parseHubId(name);
-  if (id === undefined) return name;
+  if (id === undefined) {
+    if (statSync(name, { throwIfNoEntry: false })?.isFile() !== true) return name;
+    throw expected(
+      'invalid_argument',
+      'model',
+      'a folder, a .gguf file or a hub id',
+      name,
+      'Name the folder of the file.',
+    );
+  }
   const settings = hubSettings(parsed);
   const cache = new HubCache(settings.cacheFolder, id.repo);
   const cached = await cachedSnapshot(cache, id, settings);

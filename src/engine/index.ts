@@ -14,6 +14,7 @@ export {
   type OptimizerResult,
   type SampleOptions,
   type SampleRequest,
+  type ScoreOptions,
   type StepOptions,
   type StepResult,
   type TensorInfo,
@@ -29,4 +30,7 @@ export {
   type OptimizerStepOptions,
   type SaveOptions,
 } from './options.js';
+export type { RankingObjective } from './ranking-objective.js';
+export type { HeadFusion, RewardHead, RewardHeadOptions } from './reward-head.js';
+export { fuseScores, type Scores } from './scores.js';
 export { SampleRun, type Completion, type SampleStats } from './sample-run.js';

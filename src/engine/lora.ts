@@ -50,7 +50,9 @@ export function matchesPattern(name: string, pattern: string): boolean {
 /** The weights of linear layers that may have an adapter: every matrix but the head and the patch embedding. */
 export function linearWeights(tensors: readonly NativeTensorInfo[]): string[] {
   return tensors
-    .filter(({ name, kind, adapter }) => kind === 'matrix' && !adapter && name.endsWith('.weight'))
+    .filter(
+      ({ name, kind, adapter, rewardHead }) => kind === 'matrix' && !adapter && !rewardHead && name.endsWith('.weight'),
+    )
     .map(({ name }) => name)
     .filter((name) => !/(^|\.)(lm_head|patch_embed|patch_embedding)\./.test(name));
 }

@@ -59,11 +59,15 @@ function ropeOf(text: JsonObject): JsonObject {
   };
 }
 
-const unsupported = (name: string, what: string, received: unknown): GavelError =>
+const unsupported = (
+  name: string,
+  what: string,
+  received: unknown,
+  advice = 'This engine computes nothing else there: choose another checkpoint.',
+): GavelError =>
   new GavelError(
     'unsupported',
-    `Expected ${what} for \`${name}\` of the model's config but received ${JSON.stringify(received)}. ` +
-      'Choose a checkpoint without it.',
+    `Expected ${what} for \`${name}\` of the model's config but received ${JSON.stringify(received)}. ${advice}`,
     { fields: { name, expected: what, received: JSON.stringify(received) ?? 'undefined' } },
   );
 
@@ -102,7 +106,10 @@ export function modelSpec(
     );
   }
   const native = families[family];
-  if (native === undefined) throw unsupported('model_type', `one of ${Object.keys(families).join(', ')}`, family);
+  if (native === undefined) {
+    const known = Object.keys(families).join(', ');
+    throw unsupported('model_type', `one of ${known}`, family, 'Choose a checkpoint of one of these families.');
+  }
   refuseOtherArithmetic(config);
   const { text_config: inner, ...outer } = config;
   const text = isObject(inner) ? inner : {};

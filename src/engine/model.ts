@@ -18,6 +18,7 @@ import { tokenIds, type JsonObject, type ModelDtype } from './model-config.js';
 import {
   logprobsOptionsSchema,
   objectivesSchema,
+  scoreOptionsSchema,
   optimizerStepOptionsSchema,
   sampleOptionsSchema,
   saveOptionsSchema,
@@ -26,11 +27,15 @@ import {
   type Objective,
   type OptimizerStepOptions,
   type SampleSettings,
+  type ScoreSettings,
   type SaveOptions,
   type StepSettings,
 } from './options.js';
 import { parseOptions } from './parse-options.js';
+import { nativeRanking } from './ranking-objective.js';
+import type { RewardHead } from './reward-head.js';
 import { SampleRun, type Completion } from './sample-run.js';
+import { fuseScores, type Scores } from './scores.js';
 
 /** Pixels of one image as its processor made them: [t*h*w, columns] with the patch grid [t, h, w]. */
 export type ImageInput = NativeImage;
@@ -60,6 +65,7 @@ export type SampleOptions = SampleSettings &
     onCompletions?: ((completions: readonly Completion[]) => void) | undefined;
   };
 export type StepOptions = StepSettings & Signal;
+export type ScoreOptions = ScoreSettings & Signal;
 export type LogprobsOptions = LogprobsSettings & Signal;
 
 /** What an engine makes a model of. */
@@ -117,6 +123,11 @@ export class Model {
     return this.#parts.adapter;
   }
 
+  /** The reward head: what its heads judge and which token they read; undefined for a model without one. */
+  get rewardHead(): RewardHead | undefined {
+    return this.#parts.rewardHead;
+  }
+
   /**
    * Draws completions; starts at once. Iterate the run for completions as they finish, await it for the statistics. The
    * same id, seed, sample index and weights give the same tokens, whatever runs beside.
@@ -141,7 +152,7 @@ export class Model {
     return tokenIds(this.#parts.generation, 'eos_token_id');
   }
 
-  /** Tokens never drawn by default: placeholders that stand for pixels. */
+  /** Tokens never drawn by default: placeholders that stand for pixels. The reward token is never drawn at all. */
   get bannedTokens(): number[] {
     const { generation } = this.#parts;
     const names = ['image_token_id', 'video_token_id', 'image_token_index', 'video_token_index'];
@@ -157,6 +168,21 @@ export class Model {
     const resolved = parseOptions(logprobsOptionsSchema, given, 'options');
     const { native, runner } = this.#parts;
     return runner.run(signal, (job) => native.logprobs(groups, defined(resolved), job));
+  }
+
+  /**
+   * What the reward head says at every reward token of the groups, in their order, a prompt before its completions; groups
+   * may have no completions. Nothing is generated. A score is equal bit for bit whatever follows its token and whatever
+   * shares the batch.
+   * Errors: 'invalid_argument' without a reward head, or for a group without a reward token; those of logprobs().
+   */
+  async score(groups: readonly Group[], options: ScoreOptions = {}): Promise<Scores> {
+    const { signal, ...given } = options;
+    const resolved = parseOptions(scoreOptionsSchema, given, 'options');
+    const { native, runner, rewardHead } = this.#parts;
+    const step = { ...resolved, activationCheckpointing: false };
+    const scores = await runner.run(signal, (job) => native.score(groups, step, job));
+    return { ...scores, rewards: fuseScores(scores, rewardHead?.fusion ?? 'mean') };
   }
 
   /** Logits [C, V], divided by the temperature, of a group's first completion: to look at, never to train with. */
@@ -177,8 +203,10 @@ export class Model {
   ): Promise<StepResult> {
     const { signal, ...given } = options;
     const resolved = parseOptions(stepOptionsSchema, given, 'options');
-    const resolvedObjectives = parseOptions(objectivesSchema, objectives, 'objectives');
-    const { native, runner } = this.#parts;
+    const { native, runner, rewardHead } = this.#parts;
+    const resolvedObjectives = parseOptions(objectivesSchema, objectives, 'objectives').map((objective) =>
+      objective.kind === 'ranking' ? nativeRanking(objective, rewardHead?.fusion ?? 'mean') : objective,
+    );
     return runner.run(signal, (job) => native.forwardBackward(groups, resolvedObjectives, defined(resolved), job));
   }
 

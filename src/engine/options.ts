@@ -4,6 +4,8 @@ import { dpoObjectiveSchema, grpoObjectiveSchema } from './policy-objectives.js'
 import { hubOptionsSchema } from './hub-options.js';
 import { loraOptionsSchema } from './lora.js';
 import { optimizerStateSchema } from './optimizer-state.js';
+import { rankingObjectiveSchema } from './ranking-objective.js';
+import { rewardHeadOptionsSchema } from './reward-head.js';
 
 const count = z.number().int().min(1);
 const tokenIdList = z.array(z.number().int().min(0));
@@ -33,6 +35,9 @@ export const loadModelOptionsSchema = z
     optimizer: optimizerStateSchema.prefault({}),
     lora: loraOptionsSchema.optional(),
     adapter: z.string().min(1).optional().describe('A PEFT adapter of this model: a folder or hub id. It trains on.'),
+    rewardHead: rewardHeadOptionsSchema
+      .optional()
+      .describe('A new reward head. One that lies in the folder is loaded without it.'),
     freeze,
   })
   .refine(({ lora, adapter }) => lora === undefined || adapter === undefined, {
@@ -56,6 +61,7 @@ export const createModelOptionsSchema = z
       .describe("Standard deviation of matrices and embeddings. Default: the config's initializer_range, else 0.02."),
     optimizer: optimizerStateSchema.prefault({}),
     lora: loraOptionsSchema.optional(),
+    rewardHead: rewardHeadOptionsSchema.optional(),
     freeze,
     companions: z.string().optional().describe('Folder whose tokenizer and processor files are saved with the model.'),
   })
@@ -124,6 +130,14 @@ export const logprobsOptionsSchema = stepOptionsSchema.extend({
   adapter,
 });
 
+export const scoreOptionsSchema = stepOptionsSchema
+  .pick({ maxTokensPerMicroBatch: true })
+  .extend({
+    states: z.boolean().default(false).describe('The hidden states that the head read, too: [S, hidden size].'),
+    adapter,
+  })
+  .describe('How reward tokens are scored.');
+
 const nllObjectiveSchema = z
   .strictObject({
     kind: z.literal('nll'),
@@ -137,10 +151,12 @@ const nllObjectiveSchema = z
 
 export const objectiveSchema = z.discriminatedUnion(
   'kind',
-  [nllObjectiveSchema, grpoObjectiveSchema, dpoObjectiveSchema],
+  [nllObjectiveSchema, grpoObjectiveSchema, dpoObjectiveSchema, rankingObjectiveSchema],
   {
     error: ({ code }) =>
-      code === 'invalid_union' ? "Expected an objective this engine has: 'nll', 'grpo' or 'dpo'" : undefined,
+      code === 'invalid_union'
+        ? "Expected an objective this engine has: 'nll', 'grpo', 'dpo' or 'ranking'"
+        : undefined,
   },
 );
 export const objectivesSchema = z.array(objectiveSchema).min(1);
@@ -176,6 +192,7 @@ export const verbSchemas = (): Record<string, unknown> => ({
   createModel: jsonSchema(createModelOptionsSchema),
   sample: jsonSchema(sampleOptionsSchema),
   logprobs: jsonSchema(logprobsOptionsSchema),
+  score: jsonSchema(scoreOptionsSchema),
   forwardBackward: jsonSchema(stepOptionsSchema),
   objectives: jsonSchema(objectivesSchema),
   optimizerStep: jsonSchema(optimizerStepOptionsSchema),
@@ -188,6 +205,7 @@ export type CreateModelOptions = z.input<typeof createModelOptionsSchema>;
 export type SampleSettings = z.input<typeof sampleOptionsSchema>;
 export type StepSettings = z.input<typeof stepOptionsSchema>;
 export type LogprobsSettings = z.input<typeof logprobsOptionsSchema>;
+export type ScoreSettings = z.input<typeof scoreOptionsSchema>;
 export type Objective = z.input<typeof objectiveSchema>;
 export type OptimizerStepOptions = z.input<typeof optimizerStepOptionsSchema>;
 export type SaveOptions = z.input<typeof saveOptionsSchema>;

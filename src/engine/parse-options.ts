@@ -3,18 +3,7 @@ import type { z } from 'zod';
 import { GavelError } from '../errors.js';
 import { knownKeys } from '../schema/known-keys.js';
 import { nearestName } from '../schema/nearest.js';
-
-function show(value: unknown): string {
-  if (value === undefined) return 'undefined';
-  if (typeof value === 'function') return 'a function';
-  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
-  if (typeof value === 'symbol') return 'a symbol';
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
-const at = (value: unknown, path: readonly PropertyKey[]): unknown =>
-  path.reduce<unknown>((place, key) => (place as Record<PropertyKey, unknown> | undefined)?.[key], value);
+import { readIssue, showValue, valueAt } from '../schema/read-issue.js';
 
 const dotted = (path: readonly PropertyKey[]): string =>
   path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`)).join('');
@@ -30,8 +19,10 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, nam
   const sentences = parsed.error.issues.flatMap((issue) => {
     const place = `${name}${dotted(issue.path)}`;
     if (issue.code !== 'unrecognized_keys') {
-      const why = issue.message.replace(/\.$/, '');
-      return [`Expected a valid \`${place}\` but received ${show(at(value, issue.path))}: ${why}.`];
+      const { path, text } = readIssue(issue);
+      return [
+        `Expected a valid \`${name}${dotted(path)}\` but received ${showValue(valueAt(value, path))}: it ${text}.`,
+      ];
     }
     const known = keysAt(issue.path, value);
     return issue.keys.map((key) => {
@@ -47,7 +38,7 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, nam
   });
   const first = parsed.error.issues[0];
   throw new GavelError('invalid_argument', sentences.join('\n'), {
-    fields: { name: `${name}${dotted(first?.path ?? [])}`, received: show(at(value, first?.path ?? [])) },
+    fields: { name: `${name}${dotted(first?.path ?? [])}`, received: showValue(valueAt(value, first?.path ?? [])) },
     cause: parsed.error,
   });
 }

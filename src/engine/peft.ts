@@ -188,7 +188,9 @@ export function peftConfig(options: {
 }): Record<string, unknown> {
   const { family, tensors, adapter, base } = options;
   const { layers, dropout, rankStabilized, trainableTokens } = adapter;
-  const matrices = tensors.filter((tensor) => tensor.kind === 'matrix' && !tensor.adapter).map(({ name }) => name);
+  const matrices = tensors
+    .filter((tensor) => tensor.kind === 'matrix' && !tensor.adapter && !tensor.rewardHead)
+    .map(({ name }) => name);
   const { rank, alpha } = layers[0] ?? { rank: 1, alpha: 1 };
   const differing = (key: 'rank' | 'alpha', common: number): Record<string, number> =>
     Object.fromEntries(

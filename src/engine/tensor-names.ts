@@ -45,13 +45,15 @@ export function checkpointShape({ name, shape }: NativeTensorInfo, config: JsonO
 /** Tables that old checkpoints carry and every implementation computes. */
 const isBuffer = (name: string): boolean => name.endsWith('rotary_emb.inv_freq');
 
+const isTokenTable = (key: string): boolean => key === 'model.embed_tokens.weight' || key === 'lm_head.weight';
+
 const listed = (names: readonly string[]): string =>
   names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '');
 
-function corrupt(folder: string, what: string, names: readonly string[], todo: string): GavelError {
+function corrupt(folder: string, what: string, names: readonly string[], advice: string): GavelError {
   return new GavelError(
     'corrupt_checkpoint',
-    `Expected the tensors of its config in "${folder}" but ${what}: ${listed(names)}. ${todo}`,
+    `Expected the tensors of its config in "${folder}" but ${what}: ${listed(names)}. ${advice}`,
     {
       fields: { folder, tensors: names.join(', ') },
     },
@@ -80,7 +82,8 @@ function sourceOf(name: string, entry: TensorEntry): NativeTensorSource {
 }
 
 /**
- * Where each of the model's tensors lies in a checkpoint, in file order.
+ * Where each of the model's tensors lies in a checkpoint, in file order. `storedRows`: of the embedding and head of a
+ * checkpoint whose vocabulary the model's has outgrown.
  * Errors: 'corrupt_checkpoint' naming tensors that are missing, unexpected or of another shape.
  */
 export function matchTensors(
@@ -88,6 +91,7 @@ export function matchTensors(
   index: TensorIndex,
   folder: string,
   config: JsonObject,
+  storedRows?: number,
 ): NativeTensorSource[] {
   const tied = isTied(config);
   const found = new Map([...index.tensors].map(([name, entry]) => [canonicalName(name), { name, entry }]));
@@ -100,7 +104,10 @@ export function matchTensors(
     const key = canonicalName(name);
     const match = found.get(key);
     found.delete(key);
+    const grown = storedRows !== undefined && isTokenTable(key) ? [storedRows, ...shape.slice(1)] : undefined;
     if (match === undefined) missing.push(name);
+    else if (grown !== undefined && sameShape(grown, match.entry.shape))
+      sources.push({ ...sourceOf(name, match.entry), rows: storedRows! });
     else if (!sameShape(shape, match.entry.shape)) {
       misshaped.push(`${match.name} is [${match.entry.shape.join(', ')}], not [${shape.join(', ')}]`);
     } else sources.push(sourceOf(name, match.entry));

@@ -9,7 +9,7 @@ export function partOf(name: string): ModelPart {
   if (/multi_modal_projector|(^|\.)image_newline$|(^|\.)visual\.(merger|deepstack_merger_list)\./.test(name))
     return 'projector';
   if (/(^|\.)(visual|vision_tower|vision_model)\./.test(name)) return 'vision';
-  if (/(^|\.)lm_head\./.test(name) || name === 'output.weight') return 'head';
+  if (/(^|\.)(lm_head|reward_head)\./.test(name) || name === 'output.weight') return 'head';
   if (/(^|\.)(embed_tokens|token_embd)\./.test(name)) return 'embedding';
   return 'decoder';
 }

@@ -23,9 +23,10 @@ export interface StageState {
   tokens: number;
   /** What the recipe put there; JSON. */
   progress?: unknown;
-  /** Present when the stage is complete. */
+  /** Present when the stage is complete: what it returned, and the run-wide step of the checkpoint at its end. */
   result?: unknown;
-  /** Steps of checkpoints that must not be pruned. */
+  endStep?: number;
+  /** Run-wide steps of checkpoints that must not be pruned. */
   pinned?: number[];
 }
 
@@ -146,10 +147,30 @@ export class RecipeContext {
     this.#step = runStep;
   }
 
-  /** Folder of the weights the running stage began with, if it saved a checkpoint at step 0. */
-  stageStartModel(): string | undefined {
+  /** Run-wide step of the weights the running stage began with, if it saved and pinned a checkpoint at its step 0. */
+  get startStep(): number | undefined {
     const { offset, pinned } = this.#running.state;
-    return pinned?.includes(offset) ? this.run?.checkpoints.modelFolder(offset) : undefined;
+    return pinned?.includes(offset) ? offset : undefined;
+  }
+
+  /** Folder of the weights the running stage began with, under the same condition. */
+  stageStartModel(): string | undefined {
+    return this.startStep === undefined ? undefined : this.run?.checkpoints.modelFolder(this.startStep);
+  }
+
+  /** Keeps exactly these checkpoints, by run-wide step, until the running stage ends; written down with the next one. */
+  keepSteps(runSteps: readonly number[]): void {
+    this.#running.state.pinned = [...new Set(runSteps)];
+  }
+
+  /**
+   * Loads weights and optimizer of a kept checkpoint by its run-wide step; later checkpoints stay, and the next one is
+   * written after them. Errors: 'corrupt_checkpoint', 'io'.
+   */
+  async loadStep(runStep: number): Promise<void> {
+    if (this.run === undefined) throw new Error('loadStep needs a run folder');
+    const { modelFolder } = await this.run.checkpoints.open(runStep);
+    await this.policy.load(modelFolder);
   }
 
   /** After a graceful stop was asked for: checkpoints and leaves the recipe. Nothing otherwise. */
@@ -187,7 +208,8 @@ export class RecipeContext {
         delete state.progress;
         delete state.pinned;
         // One past the newest step, so that a stage's last step and its end are two checkpoints.
-        await this.#save(Math.max(this.#step, state.offset) + 1);
+        state.endStep = Math.max(this.#step, state.offset) + 1;
+        await this.#save(state.endStep);
         this.#emitStageEnd(name, state, false);
       }
       return state.result as R;

@@ -1,5 +1,6 @@
-/** Some rows of a data set, as a data set: what a router hands on. */
+/** Some rows of a data set, or all of them asked otherwise, as a data set: what a router hands on. */
 import { generatedDataset, type Dataset } from '../data/dataset.js';
+import type { Row } from '../data/rows.js';
 import { GavelError } from '../errors.js';
 
 /** Rows at `indices` of `whole`, in that order. Errors: 'bad_data' when there is none. */
@@ -17,5 +18,15 @@ export function datasetPart(whole: Dataset, name: string, indices: readonly numb
     size: indices.length,
     key: `${whole.fingerprint} ${indices.join(',')}`,
     make: (index) => whole.row(indices[index]!),
+  });
+}
+
+/** The rows of `whole`, each as `map` makes it: asked in another way, say. The same row must map to the same row. */
+export function mappedDataset(whole: Dataset, name: string, map: (row: Row) => Row): Dataset {
+  return generatedDataset({
+    name,
+    size: whole.size,
+    key: whole.fingerprint,
+    make: async (index) => map(await whole.row(index)),
   });
 }

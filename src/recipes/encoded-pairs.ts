@@ -2,7 +2,7 @@
 import { pairBatches, type PairBatch, type PairDataset } from '../data/pairs.js';
 import type { EncodedRow } from '../data/processor.js';
 import type { BatchOptions } from '../data/shuffle.js';
-import { oneAhead } from './encoded-batches.js';
+import { oneAhead } from './one-ahead.js';
 import type { Policy } from './policy.js';
 
 export interface EncodedPair {

@@ -9,13 +9,13 @@ import { otherOrder, readChoice, type Choice, type Judgement } from '../evaluati
 import { readTotals } from '../evaluation/totals.js';
 import { goldAnswer } from '../rewards/accuracy.js';
 import type { RecipeContext } from './context.js';
-import { evaluationResult, type EvaluationResult } from './evaluate-result.js';
+import { evaluationResult, type EvaluationResult } from '../evaluation/result.js';
 import { drawKept, type KeptSamples } from './evaluate-samples.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, verdictOf, type Judge } from './judge.js';
 import { Pace } from './pace.js';
 
-export type { EvaluationResult } from './evaluate-result.js';
+export type { EvaluationResult } from '../evaluation/result.js';
 export type { KeptSamples } from './evaluate-samples.js';
 
 /** One test item: as it is, in the other order, and asked without chain of thought. */

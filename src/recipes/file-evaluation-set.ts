@@ -6,6 +6,7 @@ import type { Dataset } from '../data/dataset.js';
 import { countMarks, type Row } from '../data/rows.js';
 import { GavelError } from '../errors.js';
 import { swapCandidates } from '../rewards/swap.js';
+import { nameKey } from '../seeded.js';
 import type { EvaluationSet } from './evaluate.js';
 
 export interface FileEvaluationOptions {
@@ -26,7 +27,8 @@ export function fileEvaluationSet(data: Dataset, options: FileEvaluationOptions)
   return {
     name: data.name,
     size: data.size,
-    fingerprint: data.fingerprint,
+    // Another direct prompt is another question of the same name.
+    fingerprint: direct?.prompt === undefined ? data.fingerprint : `${data.fingerprint} ${nameKey(direct.prompt)}`,
     item: async (index) => {
       const row = await data.row(index);
       const asked = direct === undefined ? undefined : directRow(row, direct.prompt);
@@ -86,8 +88,8 @@ function subsetOf(row: Row, key: string): string {
   );
 }
 
-function badRow({ id }: Row, what: string, received: string, todo: string): GavelError {
-  return new GavelError('bad_data', `Expected ${what} of row "${id}" but received ${received}. ${todo}`, {
+function badRow({ id }: Row, what: string, received: string, advice: string): GavelError {
+  return new GavelError('bad_data', `Expected ${what} of row "${id}" but received ${received}. ${advice}`, {
     fields: { id },
   });
 }

@@ -61,11 +61,3 @@ export function updateBatches(
     };
   });
 }
-
-/** Tokens of a pack, each prompt once. */
-export const packedTokens = (groups: readonly NativeGroup[]): number =>
-  groups.reduce(
-    (total, { promptTokens, completions }) =>
-      completions.reduce((sum, { tokens }) => sum + tokens.length, total + promptTokens.length),
-    0,
-  );

@@ -50,9 +50,7 @@ export async function drawRollout(
   const draw = async (count: number): Promise<RolloutGroup[]> => {
     const taken = await prompts.take(count);
     firstEpoch ??= taken[0]!.cursor.epoch;
-    const groups = await drawGroups(context, { ...judge, rewards }, options, taken, step, firstEpoch);
-    await keepSamples(context, options, groups, rewards, step);
-    return groups;
+    return drawGroups(context, { ...judge, rewards }, options, taken, step, firstEpoch);
   };
   const groups = await draw(options.promptsPerStep);
   const drawn = [...groups];
@@ -124,29 +122,35 @@ async function drawGroups(
   return groups;
 }
 
-/** What was drawn joins the marked pool, under the name of the step that drew it. */
-async function keepSamples(
+/** What was drawn joins the marked pool, under the name of the step that drew it; replaced groups have no advantage. */
+export async function keepRollout(
   context: RecipeContext,
-  { seed, temperature }: GrpoSettings,
-  groups: readonly RolloutGroup[],
-  functions: readonly NamedReward[],
+  { seed, temperature, groupSize }: GrpoSettings,
+  rollout: Rollout,
+  advantages: ArrayLike<number>,
   step: number,
 ): Promise<void> {
   if (context.run === undefined) return;
   const pace = new Pace();
-  for (const { prompt, completions, rewards, verdicts } of groups) {
+  for (const group of rollout.drawn) {
+    const { prompt, completions, rewards, verdicts } = group;
+    const place = rollout.groups.indexOf(group);
+    context.run.items.add(prompt.row);
     for (const [i, { sample, text, tokens, finishReason }] of completions.entries()) {
       context.run.samples.add({
         item: prompt.row.id,
         checkpoint: `${context.stage}@${step}`,
         sample,
+        stage: context.stage,
+        step,
         seed,
         temperature,
         recency: step,
         text,
         numTokens: tokens.length,
         finishReason,
-        rewards: Object.fromEntries(functions.map(({ name }, k) => [name, rewards[i]![k] ?? null])),
+        rewards: Object.fromEntries(rollout.names.map((name, k) => [name, rewards[i]![k] ?? null])),
+        advantage: place < 0 ? null : advantages[place * groupSize + i]!,
         ...verdicts[i]!,
       });
     }

@@ -3,8 +3,9 @@ import type { NativeOptimizerResult, NativeStepResult } from '../binding/contrac
 import type { Model } from '../engine/model.js';
 import { grpoObjective } from './grpo-objective.js';
 import type { GrpoSettings } from './grpo-options.js';
-import { packedTokens, type UpdateBatch } from './grpo-pack.js';
+import type { UpdateBatch } from './grpo-pack.js';
 import { microBatchTokens, optimizerOptions } from './optimizer-options.js';
+import { packedTokens } from './packed-tokens.js';
 
 export interface UpdateSummary {
   /** Optimizer steps taken. */

@@ -12,12 +12,13 @@ import { passGate } from './gate.js';
 import { groupAdvantages, sampledKl, type SampledKl } from './grpo-advantages.js';
 import { rolloutMetrics } from './grpo-metrics.js';
 import { grpoOptionsSchema, type GrpoOptions, type GrpoSettings } from './grpo-options.js';
-import { nativeGroup, packedTokens, updateBatches, type UpdateBatch } from './grpo-pack.js';
-import { drawRollout, rewardsOf, type Rollout } from './grpo-rollout.js';
+import { nativeGroup, updateBatches, type UpdateBatch } from './grpo-pack.js';
+import { drawRollout, keepRollout, rewardsOf, type Rollout } from './grpo-rollout.js';
 import { updatePolicy } from './grpo-update.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, type Judge } from './judge.js';
 import { microBatchTokens } from './optimizer-options.js';
+import { packedTokens } from './packed-tokens.js';
 import { PromptStream } from './prompt-stream.js';
 import { Reference } from './reference.js';
 import { scheduleFactor } from './schedules.js';
@@ -128,6 +129,7 @@ async function rolloutStep(stage: Stage, progress: Progress, clock: StepClock): 
 
   const kl = options.klIn === 'reward' ? await rewardKl(stage, rollout) : undefined;
   const { advantages } = groupAdvantages(rollout.groups, rollout, options, kl);
+  await keepRollout(context, options, rollout, advantages, progress.step);
   const batches = updateBatches(rollout, advantages, options);
   if (options.klIn === 'loss') await addReference(stage, batches);
   const learningRate = options.learningRate * scheduleFactor(options.schedule, progress.step, clock.totalSteps);

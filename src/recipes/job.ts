@@ -59,9 +59,7 @@ export class TrainJob<R> implements AsyncIterable<TrainEvent> {
     await Promise.resolve();
     const startedMs = performance.now();
     const emit = (event: TrainEvent): void => {
-      run?.logEvent(
-        event.type === 'evaluation-end' ? { ...event, result: { ...event.result, marks: undefined } } : event,
-      );
+      run?.logEvent(event);
       this.#events.push(event);
     };
     try {
@@ -92,6 +90,13 @@ export class TrainJob<R> implements AsyncIterable<TrainEvent> {
         : { stopped: false, value: value as R, checkpoint };
     } catch (error) {
       const failure = signal.aborted ? (signal.reason as unknown) : error;
+      // Only the log says so: whoever listens gets the failure itself.
+      run?.logEvent({
+        type: 'run-end',
+        reason: signal.aborted ? 'aborted' : 'failed',
+        seconds: (performance.now() - startedMs) / 1000,
+        error: failure instanceof Error ? failure.message : String(failure),
+      });
       await run?.flush().catch(() => undefined);
       this.#events.end({ error: failure });
       throw failure;

@@ -1,6 +1,6 @@
 /** Options of joint training: the weight of reasons beside ranking, the ranking loss, and the plan. */
 import { z } from 'zod';
-import { rankingLossShape } from '../engine/options.js';
+import { rankingLoss, rankingLossShape } from '../engine/ranking-objective.js';
 import { microBatchSchema, optimizerSchema } from './optimizer-options.js';
 import { scheduleSchema } from './schedules.js';
 
@@ -12,7 +12,10 @@ export const jointOptionsSchema = z
       .max(1)
       .default(0.7)
       .describe('Weight of the language loss; 1 - alpha is that of ranking. 0 is the pure reward model, 1 pure SFT.'),
-    ranking: z.strictObject(rankingLossShape).prefault({}).describe('The ranking loss.'),
+    ranking: z
+      .strictObject({ loss: rankingLoss.default('uncertainty'), ...rankingLossShape })
+      .prefault({})
+      .describe('The ranking loss.'),
     labels: z
       .enum(['overall', 'dimensions'])
       .default('overall')

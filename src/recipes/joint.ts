@@ -6,7 +6,7 @@
 import type { NativeGroup } from '../binding/contract.js';
 import type { PairDataset, PairRow, Preference } from '../data/pairs.js';
 import type { Cursor } from '../data/shuffle.js';
-import type { Objective } from '../engine/model.js';
+import type { Objective } from '../engine/options.js';
 import { parseOptions } from '../engine/parse-options.js';
 import type { RewardHead } from '../engine/reward-head.js';
 import { GavelError } from '../errors.js';
@@ -179,11 +179,11 @@ function preferencesOf(pairs: readonly PairRow[]): {
 /** Per head the preference in its dimension; the overall one for a dimension called "overall". */
 function labelsOf(
   pairs: readonly PairRow[],
-  { dimensions }: RewardHead,
+  { names }: RewardHead,
 ): { chosen: Int32Array; rejected: Int32Array; labels: Int32Array } {
   const labels = pairs.flatMap((pair) => {
-    const own = dimensions.map((name) => pair.dimensions?.[name] ?? (name === 'overall' ? pair.preference : undefined));
-    if (own.every((label) => label === undefined)) throw lacks(pair, `a preference in one of ${dimensions.join(', ')}`);
+    const own = names.map((name) => pair.dimensions?.[name] ?? (name === 'overall' ? pair.preference : undefined));
+    if (own.every((label) => label === undefined)) throw lacks(pair, `a preference in one of ${names.join(', ')}`);
     return own.map((label) => (label === undefined ? noLabel : sign[label]));
   });
   return {
@@ -194,12 +194,12 @@ function labelsOf(
 }
 
 /** Gold scores of both candidates by dimension; NaN where the data have none. */
-function targetsOf(pairs: readonly PairRow[], { dimensions }: RewardHead): Float32Array {
+function targetsOf(pairs: readonly PairRow[], { names }: RewardHead): Float32Array {
   return Float32Array.from(
     pairs.flatMap((pair) => {
       const { scores } = pair;
       if (scores === undefined) throw lacks(pair, '`scores` of both candidates');
-      return [scores.first, scores.second].flatMap((own) => dimensions.map((name) => own[name] ?? NaN));
+      return [scores.first, scores.second].flatMap((own) => names.map((name) => own[name] ?? NaN));
     }),
   );
 }

@@ -25,7 +25,7 @@ export const defaultJudge: Judge = {
 
 /** The verdict on one completion of a row. */
 export function verdictOf(judge: Judge, row: Row, text: string): Verdict {
-  return judge.verifier(text, goldAnswer(row));
+  return judge.verifier(text, goldAnswer(row), row.meta);
 }
 
 /** Reward table of the completions of `rows`, in their order. An aborted signal ends the wait for slow functions. */

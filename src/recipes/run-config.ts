@@ -1,23 +1,25 @@
 /** The schema of `run.yaml`: model, run folder, stages. Every field is described; `gavel schema` prints it as JSON Schema. */
 import { z } from 'zod';
+import { dataConfigSchema, dataSourceSchema } from '../data/open-data.js';
 import { promptLimitsSchema } from '../data/prompt-limits.js';
 import { loraOptionsSchema } from '../engine/lora.js';
 import { optimizerStateSchema } from '../engine/optimizer-state.js';
+import { rewardHeadOptionsSchema } from '../engine/reward-head.js';
+import { answerForms } from '../rewards/answer-forms.js';
+import { verifierNames } from '../rewards/verifier.js';
+import { dpoOptionsSchema } from './dpo.js';
 import { evaluateOptionsSchema, samplesNeedTemperature } from './evaluate.js';
-import { grpoOptionsSchema } from './grpo.js';
+import { grpoOptionsSchema } from './grpo-options.js';
+import { jointOptionsSchema } from './joint-options.js';
+import { r3vOptionsSchema } from './r3v-options.js';
 import { rejectionOptionsSchema } from './rejection.js';
+import { selectEvaluationOptionsSchema } from './select-evaluation.js';
 import { sftOptionsSchema } from './sft.js';
-
-export const dataSchema = z
-  .strictObject({
-    path: z.string().min(1).describe('JSONL file or JSON array, relative to the configuration file.'),
-    imageFolder: z.string().optional().describe("Where relative image paths start. Default: the data file's folder."),
-    onBadRow: z.enum(['fail', 'skip']).default('fail').describe('What happens at a row that cannot be used.'),
-  })
-  .describe('A data set file.');
+import { unifiedRewardThinkOptionsSchema } from './unified-reward-think.js';
 
 export const validationSchema = samplesNeedTemperature(
-  dataSchema
+  dataSourceSchema
+    .omit({ weight: true, seed: true })
     .extend({
       bothOrders: z.boolean().default(true).describe('Also ask with the two candidates exchanged.'),
       ...evaluateOptionsSchema.shape,
@@ -43,6 +45,9 @@ export const modelSchema = z
       .default([])
       .describe("Patterns of tensors that do not train: 'merger', 'layers.0'."),
     optimizer: optimizerStateSchema.prefault({}),
+    rewardHead: rewardHeadOptionsSchema
+      .optional()
+      .describe('A new reward head, for joint training. One that lies in the folder is loaded without it.'),
     initializeSeed: z
       .number()
       .int()
@@ -64,7 +69,26 @@ const stageName = z
   .string()
   .regex(/^[a-z][a-z0-9-]*$/, { error: 'Expected lower-case letters, digits and dashes.' })
   .describe('Name of the stage in logs and in the table.');
-const stageBase = { name: stageName, data: dataSchema };
+const stageBase = { name: stageName, data: dataConfigSchema };
+const marked = {
+  verifier: z.enum(verifierNames).default('strict').describe('What counts as correct.'),
+  answer: z.enum(answerForms).default('tags').describe('Where the answer of a completion stands.'),
+};
+const pairData = dataConfigSchema.describe('Preference pairs: a source, or a list of several that are mixed.');
+
+/** Every recipe a stage may name. */
+export const recipeNames = [
+  'sft',
+  'rejection',
+  'grpo',
+  'unified-reward-think',
+  'dpo',
+  'joint',
+  'r3v',
+  'select-evaluation',
+  'evaluate',
+  'evaluate-scorer',
+] as const;
 
 export const stageSchema = z
   .discriminatedUnion(
@@ -79,14 +103,14 @@ export const stageSchema = z
       z.strictObject({
         ...stageBase,
         recipe: z.literal('rejection').describe('Sample, mark, keep one correct completion an item, train on it.'),
-        verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
+        ...marked,
         validation: validationSchema.optional(),
         options: rejectionOptionsSchema.prefault({}),
       }),
       z.strictObject({
         ...stageBase,
         recipe: z.literal('grpo').describe('Reinforcement learning on groups.'),
-        verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
+        ...marked,
         rewards: z
           .strictObject({
             format: z.number().default(1).describe('Weight of the format reward; 0 leaves it out.'),
@@ -102,14 +126,62 @@ export const stageSchema = z
       }),
       z.strictObject({
         name: stageName,
+        recipe: z
+          .literal('unified-reward-think')
+          .describe('Cold start, rejection sampling and GRPO, one after another.'),
+        coldStart: dataConfigSchema.describe('Rows with distilled rationales.'),
+        pool: dataConfigSchema.describe('Labelled rows that the later stages draw on.'),
+        ...marked,
+        validation: validationSchema,
+        test: validationSchema.optional().describe('Measured after each of the three.'),
+        options: unifiedRewardThinkOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        name: stageName,
+        data: pairData,
+        recipe: z.literal('dpo').describe('Direct preference optimization on pairs of completions.'),
+        ...marked,
+        validation: validationSchema.optional(),
+        options: dpoOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        name: stageName,
+        data: pairData,
+        recipe: z.literal('joint').describe('JRM: a ranking head and rationales, trained together.'),
+        validation: pairData.optional(),
+        options: jointOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        ...stageBase,
+        recipe: z.literal('r3v').describe('Self-training by reflecting on rationales.'),
+        warmUp: dataConfigSchema.optional().describe('Questions with distilled rationales.'),
+        ...marked,
+        validation: validationSchema.optional(),
+        options: r3vOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        ...stageBase,
+        recipe: z.literal('select-evaluation').describe('Test-time selection against pass@1 and majority vote.'),
+        ...marked,
+        options: selectEvaluationOptionsSchema.prefault({}),
+      }),
+      z.strictObject({
+        name: stageName,
         recipe: z.literal('evaluate').describe('Measure, train nothing.'),
-        verifier: z.enum(['strict', 'lenient']).default('strict').describe('What counts as correct.'),
+        ...marked,
         data: validationSchema,
+      }),
+      z.strictObject({
+        name: stageName,
+        recipe: z.literal('evaluate-scorer').describe('Score pairs with the reward head, train nothing.'),
+        data: pairData,
       }),
     ],
     {
       error: ({ code }) =>
-        code === 'invalid_union' ? "Expected a recipe: 'sft', 'rejection', 'grpo' or 'evaluate'." : undefined,
+        code === 'invalid_union'
+          ? `Expected a recipe: ${recipeNames.map((name) => `'${name}'`).join(', ')}.`
+          : undefined,
     },
   )
   .describe('One stage.');
@@ -135,6 +207,11 @@ export const schemas = {
   sft: sftOptionsSchema,
   rejection: rejectionOptionsSchema,
   grpo: grpoOptionsSchema,
+  'unified-reward-think': unifiedRewardThinkOptionsSchema,
+  dpo: dpoOptionsSchema,
+  joint: jointOptionsSchema,
+  r3v: r3vOptionsSchema,
+  'select-evaluation': selectEvaluationOptionsSchema,
   evaluate: evaluateOptionsSchema,
 } as const;
 

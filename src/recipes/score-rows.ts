@@ -12,7 +12,7 @@ import type { Policy } from './policy.js';
 
 /** The score of one row. */
 export interface RowScore {
-  /** Mean and standard deviation of each head, in the order of `model.rewardHead.dimensions`. */
+  /** Mean and standard deviation of each head, in the order of `model.rewardHead.names`. */
   mu: number[];
   sigma: number[];
   /** The heads as one score. */

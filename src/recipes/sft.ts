@@ -12,6 +12,7 @@ import { encodedBatches, type EncodedBatch } from './encoded-batches.js';
 import { evaluateNow, type EvaluationResult, type Evaluator } from './evaluate.js';
 import type { Recipe } from './job.js';
 import { microBatchSchema, microBatchTokens, optimizerOptions, optimizerSchema } from './optimizer-options.js';
+import { packedTokens } from './packed-tokens.js';
 import { supervisedGroup } from './policy.js';
 import { scheduleFactor, scheduleSchema } from './schedules.js';
 import { decideSearch, searchSchema, settleSearch, type SearchPoint } from './search.js';
@@ -191,16 +192,12 @@ async function trainStep(
     );
   }
   const groups = batch.encoded.map(supervisedGroup);
-  const stepTokens = groups.reduce(
-    (sum, group) => sum + group.promptTokens.length + group.completions[0]!.tokens.length,
-    0,
-  );
   const learningRate = options.learningRate * scheduleFactor(options.schedule, progress.step, clock.totalSteps);
   const result = await model.forwardBackward(
     groups,
     [{ kind: 'nll', weight: 1, normalization: options.normalization }],
     {
-      maxTokensPerMicroBatch: microBatchTokens(options.microBatch, stepTokens),
+      maxTokensPerMicroBatch: microBatchTokens(options.microBatch, packedTokens(groups)),
       activationCheckpointing: options.microBatch.activationCheckpointing,
       signal: context.signal,
     },

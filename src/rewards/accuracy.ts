@@ -22,5 +22,5 @@ export function goldAnswer(row: Row): string {
 /** 1 or 0 by a verifier: a name ("strict" by default) or a function of your own. */
 export function accuracyReward(verifier: VerifierName | Verifier = 'strict'): RewardFunction {
   const verify = typeof verifier === 'function' ? verifier : verifierByName(verifier);
-  return ({ row, completion }) => (verify(completion, goldAnswer(row)).correct ? 1 : 0);
+  return ({ row, completion }) => (verify(completion, goldAnswer(row), row.meta).correct ? 1 : 0);
 }

@@ -45,9 +45,14 @@ export class CheckpointStore {
     return steps.map(Number).sort((a, b) => a - b);
   }
 
+  /** Where the checkpoint of a step is, whether or not it exists. */
+  folderOf(step: number): string {
+    return join(this.folder, folderName(step));
+  }
+
   /** Where the model files of a step are, whether or not they exist. */
   modelFolder(step: number): string {
-    return join(this.folder, folderName(step), 'model');
+    return join(this.folderOf(step), 'model');
   }
 
   /**

@@ -3,22 +3,16 @@
  * readers skip and the next writer cuts off. One writer a file.
  */
 import { createReadStream, existsSync } from 'node:fs';
-import { open, truncate, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { GavelError } from '../errors.js';
+import { AppendFile } from './append-file.js';
 import { guarded } from './file-errors.js';
 
 export class JsonLinesLog {
-  readonly path: string;
-  readonly #handle: FileHandle;
-  #size: number;
-  #waiting: string[] = [];
-  #writing: Promise<void> = Promise.resolve();
-  #scheduled = false;
+  readonly #file: AppendFile;
 
-  private constructor(path: string, handle: FileHandle, size: number) {
-    this.path = path;
-    this.#handle = handle;
-    this.#size = size;
+  private constructor(file: AppendFile) {
+    this.#file = file;
   }
 
   /**
@@ -26,72 +20,41 @@ export class JsonLinesLog {
    * forgets what came after its checkpoint.
    */
   static async open(path: string, keepBytes?: number): Promise<JsonLinesLog> {
-    return guarded('open', path, async () => {
-      const handle = await open(path, 'a+');
-      try {
-        const { size } = await handle.stat();
-        const whole = await endOfLastLine(handle, Math.min(size, keepBytes ?? size));
-        if (whole < size) await truncate(path, whole);
-        return new JsonLinesLog(path, handle, whole);
-      } catch (error) {
-        await handle.close();
-        throw error;
-      }
-    });
+    return new JsonLinesLog(await AppendFile.open(path, endOfLastLine, keepBytes));
+  }
+
+  get path(): string {
+    return this.#file.path;
   }
 
   /** Bytes of every line appended so far, written or not. */
   get sizeBytes(): number {
-    return this.#size;
+    return this.#file.sizeBytes;
   }
 
   /** Queues one line and returns its place. A failed write surfaces at the next `flush`, `sync` or `close`. */
-  append(value: unknown): Pick<JsonLine, 'offset' | 'length'> {
-    const line = `${JSON.stringify(value)}\n`;
-    const place = { offset: this.#size, length: Buffer.byteLength(line) - 1 };
-    this.#waiting.push(line);
-    this.#size += place.length + 1;
-    if (!this.#scheduled) {
-      this.#scheduled = true;
-      this.#writing = this.#writing.then(() => this.#write());
-      // The error is kept in #writing for whoever flushes next.
-      this.#writing.catch(() => undefined);
-    }
-    return place;
+  append(value: unknown): LinePlace {
+    const line = Buffer.from(`${JSON.stringify(value)}\n`);
+    return { offset: this.#file.append(line), length: line.length - 1 };
   }
 
   /** The value of one whole line by its place. */
-  async read(place: Pick<JsonLine, 'offset' | 'length'>): Promise<unknown> {
-    await this.flush();
-    const buffer = Buffer.alloc(place.length);
-    await guarded('read', this.path, () => this.#handle.read(buffer, 0, place.length, place.offset));
-    return JSON.parse(buffer.toString('utf8'));
+  async read({ offset, length }: LinePlace): Promise<unknown> {
+    return JSON.parse((await this.#file.read(offset, length)).toString('utf8'));
   }
 
   /** Resolves when every appended line is in the file. */
-  async flush(): Promise<void> {
-    await this.#writing;
+  flush(): Promise<void> {
+    return this.#file.flush();
   }
 
   /** As `flush`, and the lines are on the disk. */
-  async sync(): Promise<void> {
-    await this.#writing;
-    await guarded('write', this.path, () => this.#handle.sync());
+  sync(): Promise<void> {
+    return this.#file.sync();
   }
 
-  async close(): Promise<void> {
-    try {
-      await this.#writing;
-    } finally {
-      await this.#handle.close();
-    }
-  }
-
-  async #write(): Promise<void> {
-    this.#scheduled = false;
-    const text = this.#waiting.join('');
-    this.#waiting = [];
-    await guarded('write', this.path, () => this.#handle.appendFile(text));
+  close(): Promise<void> {
+    return this.#file.close();
   }
 }
 
@@ -109,47 +72,78 @@ async function endOfLastLine(handle: FileHandle, size: number): Promise<number> 
   return 0;
 }
 
-export interface JsonLine {
-  value: unknown;
-  /** Where the line stands in the file, its newline not counted. */
+/** Where a line stands in its file, its newline not counted. */
+export interface LinePlace {
   offset: number;
   length: number;
 }
 
+export interface JsonLine extends LinePlace {
+  value: unknown;
+}
+
+export interface ScanOptions {
+  /** Offset of the first line. Default: 0. */
+  from?: number;
+  /** Gets each damaged line instead of the error; the scan goes on after it. */
+  onDamage?: (error: GavelError) => void;
+}
+
 /**
  * The lines of a log in order with their places; a torn last line is skipped. Nothing when there is no file.
- * Errors: 'bad_data' naming the line when a line before the last is not JSON.
+ * Errors: 'bad_data' naming the line when a line before the last is not JSON; 'io', 'permission_denied'.
  */
-export async function* scanJsonLines(path: string): AsyncGenerator<JsonLine, void, undefined> {
+export async function* scanJsonLines(
+  path: string,
+  { from = 0, onDamage }: ScanOptions = {},
+): AsyncGenerator<JsonLine, void, undefined> {
   if (!existsSync(path)) return;
   let rest: Buffer = Buffer.alloc(0);
-  let offset = 0;
+  let offset = from;
   let line = 0;
-  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-    let buffer = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    for (let end = buffer.indexOf(10); end >= 0; end = buffer.indexOf(10)) {
-      line++;
-      if (end > 0) yield { value: parseLine(path, line, buffer.subarray(0, end)), offset, length: end };
-      buffer = buffer.subarray(end + 1);
-      offset += end + 1;
+  const chunks = (createReadStream(path, { start: from }) as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const chunk = await guarded('read', path, () => chunks.next());
+      if (chunk.done === true) return;
+      let buffer = rest.length === 0 ? chunk.value : Buffer.concat([rest, chunk.value]);
+      for (let end = buffer.indexOf(10); end >= 0; end = buffer.indexOf(10)) {
+        line++;
+        if (end > 0) {
+          const value = parseLine(path, from === 0 ? line : undefined, offset, buffer.subarray(0, end));
+          if (!(value instanceof GavelError)) yield { value, offset, length: end };
+          else if (onDamage === undefined) throw value;
+          else onDamage(value);
+        }
+        buffer = buffer.subarray(end + 1);
+        offset += end + 1;
+      }
+      rest = buffer;
     }
-    rest = buffer;
+  } finally {
+    // A reader that stops early must not leave the file open.
+    await chunks.return?.();
   }
 }
 
 /** The values of a log in order; see `scanJsonLines`. */
-export async function* readJsonLines(path: string): AsyncGenerator<unknown, void, undefined> {
-  for await (const { value } of scanJsonLines(path)) yield value;
+export async function* readJsonLines(
+  path: string,
+  options: ScanOptions = {},
+): AsyncGenerator<unknown, void, undefined> {
+  for await (const { value } of scanJsonLines(path, options)) yield value;
 }
 
-function parseLine(path: string, line: number, text: Buffer): unknown {
+/** The value, or what is wrong; lines are counted only where the scan began with the first. */
+function parseLine(path: string, line: number | undefined, offset: number, text: Buffer): unknown {
   try {
     return JSON.parse(text.toString('utf8'));
   } catch (cause) {
-    throw new GavelError(
+    const where = line === undefined ? `at byte ${offset}` : `in line ${line}`;
+    return new GavelError(
       'bad_data',
-      `Expected JSON in line ${line} of \`${path}\` but received something else. Repair or remove that line.`,
-      { fields: { path, line }, cause },
+      `Expected JSON ${where} of \`${path}\` but received something else. Repair or remove that line.`,
+      { fields: { path, ...(line === undefined ? { offset } : { line }) }, cause },
     );
   }
 }

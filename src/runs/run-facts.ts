@@ -75,29 +75,49 @@ export async function readRunFacts(path: string): Promise<RunFacts> {
     configPath,
     async () => JSON.parse(await readFile(configPath, 'utf8')) as Record<string, unknown>,
   );
-  const stages = new Map<string, StageFacts>();
-  const evaluations = new Map<string, EvaluationFacts>();
-  for await (const value of readJsonLines(join(path, 'events.jsonl'))) {
-    const event = value as Record<string, unknown>;
+  const events = new StageFold();
+  for await (const value of readJsonLines(join(path, 'events.jsonl'))) events.add(value as Record<string, unknown>);
+  return { path, config, ...events.facts() };
+}
+
+/** Stages and their last evaluations, taken up event by event. */
+export class StageFold {
+  readonly #stages = new Map<string, StageFacts>();
+  readonly #evaluations = new Map<string, EvaluationFacts>();
+
+  add(event: Readonly<Record<string, unknown>>): void {
     const stage = String(event['stage']);
-    const known = stages.get(stage);
+    const known = this.#stages.get(stage);
     if (event['type'] === 'stage-start') {
       const nothing = { steps: null, loss: null, reward: null, seconds: null };
-      stages.set(stage, { ...nothing, ...known, stage, recipe: String(event['recipe']) });
+      this.#stages.set(stage, { ...nothing, ...known, stage, recipe: String(event['recipe']) });
     } else if (event['type'] === 'step-end' && known !== undefined) {
-      Object.assign(known, { steps: event['step'], loss: event['loss'], reward: event['reward'] });
+      const [steps, loss, reward] = [event['step'], event['loss'], event['reward']].map(numberOrNull);
+      Object.assign(known, { steps, loss, reward });
     } else if (event['type'] === 'stage-end' && known !== undefined && event['restored'] !== true) {
-      known.seconds = event['seconds'] as number;
+      known.seconds = numberOrNull(event['seconds']);
     } else if (event['type'] === 'evaluation-end') {
       const name = String(event['name']);
-      const result = event['result'] as Omit<EvaluationFacts, 'stage' | 'name' | 'step'>;
-      const { count, accuracy, accuracyLow, accuracyHigh, formatRate, orderConsistency } = result;
-      const step = Number(event['step']);
-      evaluations.set(`${stage}\0${name}`, {
-        ...{ stage, name, step, count, accuracy, accuracyLow, accuracyHigh, formatRate, orderConsistency },
+      const result = (event['result'] ?? {}) as Record<string, unknown>;
+      const rate = (key: string): number | null => numberOrNull(result[key]);
+      this.#evaluations.set(`${stage}\0${name}`, {
+        stage,
+        name,
+        step: numberOrNull(event['step']) ?? 0,
+        count: rate('count') ?? 0,
+        accuracy: rate('accuracy'),
+        accuracyLow: rate('accuracyLow'),
+        accuracyHigh: rate('accuracyHigh'),
+        formatRate: rate('formatRate'),
+        orderConsistency: rate('orderConsistency'),
       });
     }
   }
-  const trained = [...stages.values()].filter(({ recipe }) => recipe !== 'pipeline');
-  return { path, config, stages: trained, evaluations: [...evaluations.values()] };
+
+  facts(): Pick<RunFacts, 'stages' | 'evaluations'> {
+    const trained = [...this.#stages.values()].filter(({ recipe }) => recipe !== 'pipeline');
+    return { stages: trained, evaluations: [...this.#evaluations.values()] };
+  }
 }
+
+const numberOrNull = (value: unknown): number | null => (typeof value === 'number' ? value : null);

@@ -1,6 +1,6 @@
 /**
- * One run on disk: config.json as resolved, events.jsonl, metrics.jsonl, samples/, checkpoints/. Any tool reads it; one
- * process writes it. Resuming means: the last whole checkpoint, and logs cut to where they stood then.
+ * One run on disk: config.json as resolved, logs (events, metrics, marks of evaluations, TensorBoard), samples/, checkpoints/.
+ * Any tool reads it; one process writes it. Resuming means: the last whole checkpoint, and logs cut to where they stood then.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
@@ -9,26 +9,52 @@ import { expected, GavelError } from '../errors.js';
 import { writeJsonAtomically } from './atomic-file.js';
 import { CheckpointStore, type Checkpoint } from './checkpoints.js';
 import { guarded } from './file-errors.js';
-import { JsonLinesLog } from './json-lines.js';
+import { ItemStore, type ItemStoreOptions } from './item-store.js';
+import { JsonLinesLog, readJsonLines } from './json-lines.js';
 import { lockRun } from './run-lock.js';
+import { RunSteps } from './run-steps.js';
 import { SamplePool } from './sample-pool.js';
+import { TensorboardLog, tensorboardFileName } from './tensorboard.js';
+import type { PngImage } from './tensorboard-events.js';
 
 export interface RunOptions {
   /** Continue the run that the folder holds. Default: false, and then the folder must not hold one. */
   resume?: boolean;
   /** Checkpoints kept beside the pinned ones. Default: 2. */
   keepCheckpoints?: number;
+  /** Whose pictures are kept for the page of samples, and how large. */
+  pictures?: ItemStoreOptions;
+}
+
+/** What is written in the background. */
+interface Written {
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Log extends Written {
+  readonly sizeBytes: number;
+  flush(): Promise<void>;
+}
+
+/** The logs that a resumed run cuts, by their names in a checkpoint's manifest. */
+interface Logs {
+  events: JsonLinesLog;
+  metrics: JsonLinesLog;
+  evaluations: JsonLinesLog;
+  tensorboard: TensorboardLog;
 }
 
 export class RunFolder implements AsyncDisposable {
   readonly path: string;
   readonly checkpoints: CheckpointStore;
   readonly samples: SamplePool;
+  /** What the marked items looked like. */
+  readonly items: ItemStore;
   /** The checkpoint this run continues from. */
   readonly restored: Checkpoint | undefined;
   readonly keepCheckpoints: number;
-  readonly #events: JsonLinesLog;
-  readonly #metrics: JsonLinesLog;
+  readonly #logs: Logs;
   readonly #unlock: () => Promise<void>;
   /** Failures a caller has seen already: closing does not throw them a second time. */
   readonly #reported = new Set<unknown>();
@@ -38,19 +64,19 @@ export class RunFolder implements AsyncDisposable {
     path: string;
     checkpoints: CheckpointStore;
     samples: SamplePool;
+    items: ItemStore;
     restored: Checkpoint | undefined;
     keepCheckpoints: number;
-    events: JsonLinesLog;
-    metrics: JsonLinesLog;
+    logs: Logs;
     unlock: () => Promise<void>;
   }) {
     this.path = parts.path;
     this.checkpoints = parts.checkpoints;
     this.samples = parts.samples;
+    this.items = parts.items;
     this.restored = parts.restored;
     this.keepCheckpoints = parts.keepCheckpoints;
-    this.#events = parts.events;
-    this.#metrics = parts.metrics;
+    this.#logs = parts.logs;
     this.#unlock = parts.unlock;
   }
 
@@ -76,30 +102,47 @@ export class RunFolder implements AsyncDisposable {
       const checkpoints = new CheckpointStore(join(path, 'checkpoints'));
       const restored = resume ? await checkpoints.last() : undefined;
       await checkpoints.removeAfter(restored?.step ?? -1);
-      const logs = restored?.manifest.logs;
-      const events = await JsonLinesLog.open(join(path, 'events.jsonl'), logs?.['events'] ?? 0);
-      const metrics = await JsonLinesLog.open(join(path, 'metrics.jsonl'), logs?.['metrics'] ?? 0);
+      const logs = await openLogs(path, config, restored?.manifest.logs ?? {});
       const samples = await SamplePool.open(join(path, 'samples', 'pool.jsonl'));
-      return new RunFolder({ path, checkpoints, samples, restored, keepCheckpoints, events, metrics, unlock });
+      const items = await ItemStore.open(join(path, 'samples'), options.pictures);
+      return new RunFolder({ path, checkpoints, samples, items, restored, keepCheckpoints, logs, unlock });
     } catch (error) {
       await unlock();
       throw error;
     }
   }
 
-  /** Appends to events.jsonl, with the time. */
+  /**
+   * Appends to events.jsonl, with the time. The marks of an evaluation, one an item, go to evaluations.jsonl and its rates to
+   * TensorBoard as well.
+   */
   logEvent(event: object): void {
-    this.#events.append({ time: new Date().toISOString(), ...event });
+    const time = new Date().toISOString();
+    if (!isEvaluation(event)) {
+      this.#logs.events.append({ time, ...event });
+      return;
+    }
+    const { stage, name, step, result } = event;
+    const { marks, ...rates } = result;
+    this.#logs.events.append({ time, ...event, result: rates });
+    if (marks !== undefined) this.#logs.evaluations.append({ time, stage, name, step, marks });
+    this.#logs.tensorboard.evaluation(stage, name, step, rates);
   }
 
-  /** Appends to metrics.jsonl. */
+  /** Appends to metrics.jsonl, and the numbers to TensorBoard at their run-wide step. */
   logMetrics(metrics: Readonly<Record<string, unknown>>): void {
-    this.#metrics.append(metrics);
+    this.#logs.metrics.append(metrics);
+    this.#logs.tensorboard.metrics(metrics);
+  }
+
+  /** Shows a picture in TensorBoard, at the newest step. */
+  logImage(tag: string, image: PngImage): void {
+    this.#logs.tensorboard.image(tag, image);
   }
 
   /** Resolves when every line is in its file; a full disk shows here. */
   async flush(): Promise<void> {
-    await this.#reporting(() => Promise.all([this.#events.flush(), this.#metrics.flush()]));
+    await this.#reporting(() => Promise.all(this.#named.map(([, log]) => log.flush())));
   }
 
   /** Writes the checkpoint of `step` and removes old ones. Returns its folder. */
@@ -109,9 +152,9 @@ export class RunFolder implements AsyncDisposable {
     saveModel: (folder: string) => Promise<void>,
     pinned: readonly number[] = [],
   ): Promise<string> {
-    await this.#reporting(() => Promise.all([this.#events.sync(), this.#metrics.sync(), this.samples.sync()]));
-    const logs = { events: this.#events.sizeBytes, metrics: this.#metrics.sizeBytes };
-    const folder = await this.checkpoints.save(step, state, logs, saveModel);
+    await this.#reporting(() => Promise.all(this.#written.map((file) => file.sync())));
+    const sizes = Object.fromEntries(this.#named.map(([name, log]) => [name, log.sizeBytes]));
+    const folder = await this.checkpoints.save(step, state, sizes, saveModel);
     await this.checkpoints.prune(this.keepCheckpoints, pinned);
     return folder;
   }
@@ -125,10 +168,18 @@ export class RunFolder implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const closed = await Promise.allSettled([this.#events.close(), this.#metrics.close(), this.samples.close()]);
+    const closed = await Promise.allSettled(this.#written.map((file) => file.close()));
     await this.#unlock();
     const failed = closed.find((result) => result.status === 'rejected' && !this.#reported.has(result.reason));
     if (failed?.status === 'rejected') throw failed.reason;
+  }
+
+  get #named(): [string, Log][] {
+    return Object.entries<Log>({ ...this.#logs });
+  }
+
+  get #written(): Written[] {
+    return [...this.#named.map(([, log]) => log), this.samples, this.items];
   }
 
   async #reporting<T>(operation: () => Promise<T>): Promise<T> {
@@ -143,6 +194,42 @@ export class RunFolder implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Opens every log, cut to `sizes`; a log that the checkpoint does not know begins anew. */
+async function openLogs(path: string, config: unknown, sizes: Readonly<Record<string, number>>): Promise<Logs> {
+  const lines = (name: string): Promise<JsonLinesLog> =>
+    JsonLinesLog.open(join(path, `${name}.jsonl`), sizes[name] ?? 0);
+  const events = await lines('events');
+  const metrics = await lines('metrics');
+  const evaluations = await lines('evaluations');
+  const steps = new RunSteps();
+  for await (const line of readJsonLines(metrics.path, { onDamage: () => undefined })) {
+    if (typeof line === 'object' && line !== null) steps.ofLine(line as Record<string, unknown>);
+  }
+  const eventFile = join(path, tensorboardFileName);
+  const tensorboard = await TensorboardLog.open(eventFile, sizes['tensorboard'] ?? 0, config, steps);
+  return { events, metrics, evaluations, tensorboard };
+}
+
+interface EvaluationEvent {
+  type: 'evaluation-end';
+  stage: string;
+  name: string;
+  step: number;
+  result: Record<string, unknown>;
+}
+
+function isEvaluation(event: object): event is EvaluationEvent {
+  const { type, stage, name, step, result } = event as Partial<EvaluationEvent>;
+  return (
+    type === 'evaluation-end' &&
+    typeof stage === 'string' &&
+    typeof name === 'string' &&
+    typeof step === 'number' &&
+    typeof result === 'object' &&
+    result !== null
+  );
 }
 
 async function checkSameConfig(path: string, config: unknown): Promise<void> {

@@ -13,6 +13,12 @@ const isAlive = (pid: number): boolean => {
   }
 };
 
+/** The living process that writes to `folder`, if there is one. */
+export async function lockOwner(folder: string): Promise<number | undefined> {
+  const owner = Number(await readFile(join(folder, 'run.lock'), 'utf8').catch(() => ''));
+  return Number.isSafeInteger(owner) && owner > 0 && isAlive(owner) ? owner : undefined;
+}
+
 /** Takes the lock of `folder`; the returned function gives it back. Errors: 'io' naming the owner, 'permission_denied'. */
 export async function lockRun(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, 'run.lock');

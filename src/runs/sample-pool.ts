@@ -1,45 +1,60 @@
 /**
  * The marked pool of a run: every sample with its item, checkpoint, seed, temperature, recency and verdict, as JSONL.
  * Keyed (checkpoint, item, sample), so fixed weights never sample an item twice, however often a run is killed. Texts stay
- * on disk; memory holds a small index.
+ * on disk; memory holds a small index. One process writes; any number read.
  */
-import { expected } from '../errors.js';
-import { JsonLinesLog, scanJsonLines, type JsonLine } from './json-lines.js';
+import { open, type FileHandle } from 'node:fs/promises';
+import { expected, type GavelError } from '../errors.js';
+import { guarded } from './file-errors.js';
+import { JsonLinesLog, scanJsonLines, type LinePlace } from './json-lines.js';
+import { markedSampleSchema, stageOfSample, type MarkedSample } from './marked-sample.js';
 
-/** One marked sample. */
-export interface MarkedSample {
-  item: string;
-  /** Name of the weights that drew it. */
-  checkpoint: string;
-  /** Index among the samples of the item under this checkpoint. */
-  sample: number;
-  seed: number;
-  temperature: number;
-  /** Higher is newer. */
-  recency: number;
-  text: string;
-  numTokens: number;
-  finishReason: 'stop' | 'length';
-  /** What the verifiers said, by name. */
-  rewards: Record<string, number | null>;
-  /** The parsed answer; null when there is none. */
-  answer: string | null;
-  correct: boolean;
+export type { MarkedSample } from './marked-sample.js';
+
+/** What memory holds of a sample. */
+export type SampleEntry = LinePlace &
+  Pick<MarkedSample, 'item' | 'checkpoint' | 'sample' | 'correct' | 'recency' | 'seed' | 'temperature'> & {
+    stage: string | undefined;
+  };
+
+/** Which samples; what is left out does not matter. */
+export interface SampleQuery {
+  item?: string;
+  checkpoint?: string;
+  stage?: string;
+  correct?: boolean;
+  /** `added`: as they came, the default. `newest`: higher recency first, among equals the later one. */
+  order?: 'added' | 'newest';
+  /** At most so many, after ordering. Default: all. */
+  limit?: number;
 }
 
-type IndexEntry = Pick<JsonLine, 'offset' | 'length'> & Pick<MarkedSample, 'sample' | 'correct' | 'recency'>;
+export interface PoolReadOptions {
+  /** Gets each line that is no marked sample instead of the error; the others are read. */
+  onDamage?: (error: GavelError) => void;
+}
 
 const keyOf = (checkpoint: string, item: string): string => `${checkpoint}\n${item}`;
 
 export class SamplePool {
-  /** Absent for a pool in memory, whose records are then in `#records`. */
+  readonly #path: string | undefined;
+  /** Present in the process that writes the pool. */
   readonly #log: JsonLinesLog | undefined;
+  /** Present in a process that only reads it. */
+  readonly #reader: FileHandle | undefined;
+  /** Of a pool in memory. */
   readonly #records: MarkedSample[] = [];
-  readonly #index = new Map<string, IndexEntry[]>();
-  #size = 0;
+  readonly #entries: SampleEntry[] = [];
+  readonly #byKey = new Map<string, SampleEntry[]>();
+  readonly #byItem = new Map<string, SampleEntry[]>();
+  /** One string each for names that every entry repeats. */
+  readonly #names = new Map<string, string>();
+  #scanned = 0;
 
-  private constructor(log?: JsonLinesLog) {
+  private constructor(path?: string, log?: JsonLinesLog, reader?: FileHandle) {
+    this.#path = path;
     this.#log = log;
+    this.#reader = reader;
   }
 
   /** A pool that is gone with the process, for jobs without a run folder. */
@@ -47,26 +62,58 @@ export class SamplePool {
     return new SamplePool();
   }
 
-  /** Opens or makes the pool at `path` and reads its index. */
+  /** Opens or makes the pool at `path` for its one writer. Errors: 'bad_data' naming a damaged line, 'io'. */
   static async open(path: string): Promise<SamplePool> {
-    const pool = new SamplePool(await JsonLinesLog.open(path));
-    for await (const { value, offset, length } of scanJsonLines(path)) {
-      const record = value as MarkedSample;
-      if (typeof record?.item !== 'string' || typeof record.checkpoint !== 'string') {
-        throw expected('bad_data', 'samples', 'a marked sample in each line', JSON.stringify(value).slice(0, 80));
-      }
-      pool.#remember(record, { offset, length });
+    const log = await JsonLinesLog.open(path);
+    const pool = new SamplePool(path, log);
+    try {
+      await pool.#scan({});
+    } catch (error) {
+      await log.close();
+      throw error;
+    }
+    return pool;
+  }
+
+  /**
+   * Opens a pool to read while another process may write it; nothing is locked, cut or made, and a line that is being
+   * written is not seen yet. A pool that does not exist is empty. Errors: 'bad_data' unless `onDamage` is given, 'io'.
+   */
+  static async openReadOnly(path: string, options: PoolReadOptions = {}): Promise<SamplePool> {
+    const reader = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined;
+      return guarded('open', path, () => Promise.reject(error));
+    });
+    const pool = new SamplePool(path, undefined, reader);
+    try {
+      if (reader !== undefined) await pool.#scan(options);
+    } catch (error) {
+      await pool.close();
+      throw error;
     }
     return pool;
   }
 
   /** Samples in the pool. */
   get size(): number {
-    return this.#size;
+    return this.#entries.length;
+  }
+
+  /** Every item with a sample, in the order of their first. */
+  items(): string[] {
+    return [...this.#byItem.keys()];
+  }
+
+  /** Every name of weights that drew a sample, in the order of their first. */
+  checkpoints(): string[] {
+    return [...new Set(this.#entries.map(({ checkpoint }) => checkpoint))];
   }
 
   /** Adds a sample; one whose key is known is ignored, since the same key holds the same tokens. */
   add(record: MarkedSample): void {
+    if (this.#path !== undefined && this.#log === undefined) {
+      throw expected('invalid_argument', 'pool', 'a pool opened for writing', 'one opened to read');
+    }
     if (this.has(record.checkpoint, record.item, record.sample)) return;
     this.#remember(record, this.#log?.append(record) ?? { offset: this.#records.push(record) - 1, length: 0 });
   }
@@ -76,13 +123,41 @@ export class SamplePool {
   }
 
   /** Verdicts of an item under a checkpoint, in the order of their sample index. */
-  entries(checkpoint: string, item: string): readonly IndexEntry[] {
-    return this.#index.get(keyOf(checkpoint, item)) ?? [];
+  entries(checkpoint: string, item: string): readonly SampleEntry[] {
+    return this.#byKey.get(keyOf(checkpoint, item)) ?? [];
   }
 
-  /** The whole record of an entry. */
-  async read(entry: IndexEntry): Promise<MarkedSample> {
-    return this.#log === undefined ? this.#records[entry.offset]! : ((await this.#log.read(entry)) as MarkedSample);
+  /** The samples that fit, of memory alone; `read` gives their texts. */
+  select(query: SampleQuery = {}): SampleEntry[] {
+    const { item, checkpoint, stage, correct, order = 'added', limit = Infinity } = query;
+    const from = item === undefined ? this.#entries : (this.#byItem.get(item) ?? []);
+    const found = from.filter(
+      (entry) =>
+        (checkpoint === undefined || entry.checkpoint === checkpoint) &&
+        (stage === undefined || entry.stage === stage) &&
+        (correct === undefined || entry.correct === correct),
+    );
+    // The sort is stable, so equal recencies keep the turned order: the later one first.
+    if (order === 'newest') found.reverse().sort((a, b) => b.recency - a.recency);
+    return limit < found.length ? found.slice(0, limit) : found;
+  }
+
+  /** The whole record of an entry. Errors: 'bad_data' when the file no longer holds it. */
+  async read(entry: LinePlace): Promise<MarkedSample> {
+    if (this.#log !== undefined) return (await this.#log.read(entry)) as MarkedSample;
+    if (this.#path === undefined) return this.#records[entry.offset]!;
+    return guarded('read', this.#path, async () => {
+      const buffer = Buffer.alloc(entry.length);
+      await this.#reader!.read(buffer, 0, entry.length, entry.offset);
+      return parseSample(this.#path!, () => JSON.parse(buffer.toString('utf8')) as unknown);
+    });
+  }
+
+  /** Takes in what the writer added since; returns how many samples. Nothing to do in the process that writes. */
+  async refresh(options: PoolReadOptions = {}): Promise<number> {
+    const before = this.size;
+    if (this.#reader !== undefined) await this.#scan(options);
+    return this.size - before;
   }
 
   async sync(): Promise<void> {
@@ -91,14 +166,80 @@ export class SamplePool {
 
   async close(): Promise<void> {
     await this.#log?.close();
+    await this.#reader?.close();
   }
 
-  #remember(record: MarkedSample, place: Pick<JsonLine, 'offset' | 'length'>): void {
-    const key = keyOf(record.checkpoint, record.item);
-    const entries = this.#index.get(key) ?? [];
-    entries.push({ ...place, sample: record.sample, correct: record.correct, recency: record.recency });
-    entries.sort((a, b) => a.sample - b.sample);
-    this.#index.set(key, entries);
-    this.#size++;
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
+
+  async #scan({ onDamage }: PoolReadOptions): Promise<void> {
+    const path = this.#path!;
+    const damaged = onDamage && ((error: GavelError) => onDamage(error));
+    for await (const { value, offset, length } of scanJsonLines(path, {
+      from: this.#scanned,
+      ...(damaged && { onDamage: damaged }),
+    })) {
+      this.#scanned = offset + length + 1;
+      try {
+        const record = parseSample(path, () => value);
+        if (!this.has(record.checkpoint, record.item, record.sample)) this.#remember(record, { offset, length });
+      } catch (error) {
+        if (damaged === undefined) throw error;
+        damaged(error as GavelError);
+      }
+    }
+  }
+
+  #remember(record: MarkedSample, { offset, length }: LinePlace): void {
+    const { sample, correct, recency, seed, temperature } = record;
+    const item = this.#name(record.item);
+    const checkpoint = this.#name(record.checkpoint);
+    const stage = stageOfSample(record);
+    const named = stage === undefined ? undefined : this.#name(stage);
+    const entry: SampleEntry = {
+      offset,
+      length,
+      item,
+      checkpoint,
+      sample,
+      correct,
+      recency,
+      seed,
+      temperature,
+      stage: named,
+    };
+    this.#entries.push(entry);
+    const ofItem = this.#byItem.get(item);
+    if (ofItem === undefined) this.#byItem.set(item, [entry]);
+    else ofItem.push(entry);
+    const key = keyOf(checkpoint, item);
+    const entries = this.#byKey.get(key) ?? [];
+    entries.push(entry);
+    entries.sort((a, b) => a.sample - b.sample);
+    this.#byKey.set(key, entries);
+  }
+
+  #name(text: string): string {
+    const known = this.#names.get(text);
+    if (known !== undefined) return known;
+    this.#names.set(text, text);
+    return text;
+  }
+}
+
+/** The record of a line. Errors: 'bad_data'. */
+function parseSample(path: string, make: () => unknown): MarkedSample {
+  let value: unknown;
+  try {
+    value = make();
+    // The line itself is kept: fields that a newer version wrote are not lost.
+    if (markedSampleSchema.safeParse(value).success) return value as MarkedSample;
+  } catch {
+    value = undefined;
+  }
+  const received = value === undefined ? 'something else' : (JSON.stringify(value) ?? 'nothing').slice(0, 80);
+  throw expected('bad_data', 'samples', `a marked sample in each line of ${path}`, received, 'Remove that line.', {
+    path,
+  });
 }

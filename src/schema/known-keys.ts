@@ -10,7 +10,7 @@ interface JsonSchema {
 
 /** Names that may stand at a path; of several alternatives, those whose constants agree with the value. */
 export function knownKeys(schema: z.ZodType): (path: readonly PropertyKey[], value: unknown) => string[] {
-  const root = z.toJSONSchema(schema, { io: 'input', reused: 'inline' }) as JsonSchema;
+  const root = z.toJSONSchema(schema, { io: 'input', reused: 'inline', unrepresentable: 'any' }) as JsonSchema;
   const alternatives = (node: JsonSchema, value: unknown): JsonSchema[] => {
     const list = node.anyOf ?? node.oneOf;
     if (list === undefined) return [node];

@@ -31,7 +31,7 @@ describeMistakes('checkpoints', [
     code: 'corrupt_checkpoint',
     expected: /Expected a well-formed checkpoint file/,
     received: /received ".*model\.safetensors": header/,
-    todo: /Fetch or write the checkpoint again/,
+    advice: /Fetch or write the checkpoint again/,
   },
   {
     what: 'weights that were cut short',
@@ -42,7 +42,7 @@ describeMistakes('checkpoints', [
     code: 'corrupt_checkpoint',
     expected: /Expected a well-formed checkpoint file/,
     received: /received ".*model\.safetensors": tensors end at byte \d+, past the file's 300000/,
-    todo: /Fetch or write the checkpoint again/,
+    advice: /Fetch or write the checkpoint again/,
   },
   {
     what: 'weights that were cut short, given to the command',
@@ -52,7 +52,7 @@ describeMistakes('checkpoints', [
     exitCode: 1,
     expected: /Expected a well-formed checkpoint file/,
     received: /past the file's 300000/,
-    todo: /Fetch or write the checkpoint again/,
+    advice: /Fetch or write the checkpoint again/,
   },
   {
     what: 'a tensor that is missing',
@@ -70,7 +70,7 @@ describeMistakes('checkpoints', [
     code: 'corrupt_checkpoint',
     expected: /Expected the tensors of its config in ".*model"/,
     received: /these are missing: [\w.]+/,
-    todo: /Fetch the checkpoint again, with all its files/,
+    advice: /Fetch the checkpoint again, with all its files/,
   },
   {
     what: 'a tensor too many',
@@ -90,7 +90,7 @@ describeMistakes('checkpoints', [
     code: 'corrupt_checkpoint',
     expected: /Expected the tensors of its config in ".*model"/,
     received: /these are unexpected: model\.layers\.9\.mlp\.up_proj\.weight/,
-    todo: /Its config\.json belongs to another model/,
+    advice: /Its config\.json belongs to another model/,
   },
   {
     what: 'a tensor of another shape',
@@ -103,7 +103,7 @@ describeMistakes('checkpoints', [
     code: 'corrupt_checkpoint',
     expected: /Expected the tensors of its config in ".*model"/,
     received: /model\.layers\.0\.mlp\.up_proj\.weight is \[64, 160\], not \[160, 64\]/,
-    todo: /Its config\.json belongs to another model/,
+    advice: /Its config\.json belongs to another model/,
   },
   {
     what: 'a tensor of integers',
@@ -116,7 +116,7 @@ describeMistakes('checkpoints', [
     code: 'unsupported',
     expected: /Expected F32, BF16 or F16 for tensor "model\.norm\.weight"/,
     received: /received I32/,
-    todo: /Convert the checkpoint/,
+    advice: /Convert the checkpoint/,
   },
   {
     what: 'an index that names a file which is not there',
@@ -131,7 +131,7 @@ describeMistakes('checkpoints', [
     code: 'io',
     expected: /Expected to read a safetensors file/,
     received: /model-00001-of-00002\.safetensors" but received ENOENT/,
-    todo: /Check that the path exists/,
+    advice: /Check that the path exists/,
   },
   {
     what: 'a hub id without a network, given to the command',
@@ -141,7 +141,7 @@ describeMistakes('checkpoints', [
     exitCode: 1,
     expected: /Expected "org\/none" at revision "main" in the hub cache/,
     received: /received no such revision in/,
-    todo: /Fetch it once with the network, or name a local folder/,
+    advice: /Fetch it once with the network, or name a local folder/,
   },
   {
     what: 'a checkpoint of a run whose bytes have changed',
@@ -164,7 +164,7 @@ describeMistakes('checkpoints', [
     code: 'corrupt_checkpoint',
     expected: /Expected the file that the manifest describes for `model\/weights`/,
     received: /step-000002` but received another or none/,
-    todo: /Remove that checkpoint folder to resume from the one before/,
+    advice: /Remove that checkpoint folder to resume from the one before/,
   },
   {
     what: 'the tokenizer of a larger model',
@@ -179,7 +179,7 @@ describeMistakes('checkpoints', [
     code: 'tokenizer_mismatch',
     expected: /Expected at most 512 ids, the rows of the embedding in the tokenizer of/,
     received: /received 601/,
-    todo: /Use the tokenizer the model was made with/,
+    advice: /Use the tokenizer the model was made with/,
   },
   {
     what: 'a size of the config that is none',
@@ -194,8 +194,30 @@ describeMistakes('checkpoints', [
     code: 'invalid_config',
     expected: /Expected an integer from 1 to \d+ for `num_hidden_layers` in config\.json of family qwen2/,
     received: /received 2\.5/,
-    todo: /Use the config\.json that the checkpoint was published with/,
+    advice: /Use the config\.json that the checkpoint was published with/,
   },
+  ...(
+    [
+      ['rms_norm_eps', 'small', /Expected a number for `rms_norm_eps`/, /but received "small"/],
+      ['hidden_size', '64', /Expected an integer >= 1 for `hidden_size`/, /but received "64"/],
+      ['head_dim', [16, 16], /Expected an integer for `head_dim`/, /but received a list/],
+      ['num_attention_heads', undefined, /Expected an integer >= 1 for `num_attention_heads`/, /but it is missing/],
+    ] as const
+  ).map(([key, value, expected, received]) => ({
+    what: `${JSON.stringify(value) ?? 'nothing'} for ${key}`,
+    make: async () =>
+      failureOf(async () =>
+        engine.loadModel(
+          await brokenCopy(textFolder, (copy) =>
+            editJson(join(copy, 'config.json'), (config) => void (config[key] = value)),
+          ),
+        ),
+      ),
+    code: 'invalid_config' as const,
+    expected,
+    received,
+    advice: /Use the config\.json that the checkpoint was published with/,
+  })),
   {
     what: 'a family this engine does not have',
     make: async () =>
@@ -209,7 +231,7 @@ describeMistakes('checkpoints', [
     code: 'unsupported',
     expected: /Expected one of llama, .*llava_onevision for `model_type` of the model's config/,
     received: /received "mamba"/,
-    todo: /Choose a checkpoint/,
+    advice: /Choose a checkpoint of one of these families\./,
   },
   {
     what: 'a checkpoint of another family',
@@ -217,7 +239,7 @@ describeMistakes('checkpoints', [
     code: 'corrupt_checkpoint',
     expected: /Expected a checkpoint of family "qwen2"/,
     received: /received "qwen2_5_vl"/,
-    todo: /Load it as a model of its own/,
+    advice: /Load it as a model of its own/,
   },
   {
     what: 'a model folder that does not exist, for a model from nothing',
@@ -229,7 +251,7 @@ describeMistakes('checkpoints', [
     exitCode: 1,
     expected: /Expected config\.json in "\/nowhere\/model"/,
     received: /but found none/,
-    todo: /Name the folder of a whole checkpoint/,
+    advice: /Name the folder of a whole checkpoint/,
   },
   {
     what: 'a model larger than any memory',
@@ -248,6 +270,6 @@ describeMistakes('checkpoints', [
     code: 'out_of_memory',
     expected: /Expected \d{15,} bytes/,
     received: /but \d+ are available/,
-    todo: /Use bf16, a smaller model/,
+    advice: /Use bf16, a smaller model/,
   },
 ]);

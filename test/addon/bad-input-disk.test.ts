@@ -36,7 +36,7 @@ describeMistakes('disk', [
     exitCode: 1,
     expected: /Expected permission to make/,
     received: /run.* received EACCES/,
-    todo: /Choose another folder or change its owner or mode/,
+    advice: /Choose another folder or change its owner or mode/,
   },
   {
     what: 'a folder of something else as the target of a save',
@@ -50,7 +50,7 @@ describeMistakes('disk', [
     code: 'invalid_argument',
     expected: /Expected a new folder or one with config\.json for `folder`/,
     received: /which holds other things/,
-    todo: /Name another one, or remove it/,
+    advice: /Name another one, or remove it/,
   },
 ]);
 

@@ -31,7 +31,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.dualClip`/,
     received: /received 1/,
-    todo: /Expected 0, which is off, or a number > 1/,
+    advice: /Expected 0, which is off, or a number > 1/,
   },
   {
     what: 'a dual clip of a loss that clips nothing',
@@ -39,7 +39,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.dualClip`/,
     received: /received 3/,
-    todo: /only loss types that clip the ratio have it: grpo, bnpo, dr_grpo, dapo and luspo/,
+    advice: /only loss types that clip the ratio have it: grpo, bnpo, dr_grpo, dapo and luspo/,
   },
   {
     what: 'an entropy quantile that keeps nothing',
@@ -47,7 +47,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.topEntropyQuantile`/,
     received: /received 0/,
-    todo: />0/,
+    advice: />0/,
   },
   {
     what: 'an entropy quantile above all tokens',
@@ -55,7 +55,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.topEntropyQuantile`/,
     received: /received 1\.5/,
-    todo: /<=1/,
+    advice: /<=1/,
   },
   {
     what: 'an entropy quantile beside a threshold',
@@ -63,7 +63,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.entropyThreshold`/,
     received: /received 1/,
-    todo: /either given or found/,
+    advice: /either given or found/,
   },
   {
     what: 'an entropy quantile of a part of the step',
@@ -71,7 +71,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected all 30 active tokens of the step in one call because `objectives\[0\]\.topEntropyQuantile`/,
     received: /received 10/,
-    todo: /Give every completion, those of advantage 0 too, or `entropyThreshold`/,
+    advice: /Give every completion, those of advantage 0 too, or `entropyThreshold`/,
   },
   {
     what: 'an estimator that does not exist',
@@ -79,7 +79,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.klEstimator`/,
     received: /received "k4"/,
-    todo: /"k1"\|"k2"\|"k3"/,
+    advice: /"k1"\|"k2"\|"k3"/,
   },
   {
     what: 'a temperature of nothing',
@@ -87,7 +87,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.sapoTemperatureNegative`/,
     received: /received 0/,
-    todo: />0/,
+    advice: />0/,
   },
   {
     what: 'a KL without a reference',
@@ -95,7 +95,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected `referenceLogprobs` for every token because beta is not 0/,
     received: /received 0 for 5 tokens/,
-    todo: /Score them with logprobs\(\) of the frozen reference/,
+    advice: /Score them with logprobs\(\) of the frozen reference/,
   },
   {
     what: 'sampling log-probs of other tokens',
@@ -103,7 +103,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected 5 elements, one per token for `groups\[0\]\.completions\[0\]\.samplingLogprobs`/,
     received: /received Float32Array of 4 elements/,
-    todo: /one per token/,
+    advice: /one per token/,
   },
   {
     what: 'a sampling log-prob that is not a number',
@@ -111,7 +111,7 @@ describeMistakes('grpo objectives', [
     code: 'bad_data',
     expected: /Expected finite numbers for `groups\[0\]\.completions\[0\]\.samplingLogprobs`/,
     received: /received NaN at index 0/,
-    todo: /finite/,
+    advice: /finite/,
   },
   {
     what: 'a negative ratio of trainer over sampler',
@@ -119,7 +119,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected ratios >= 0 for `groups\[0\]\.completions\[0\]\.importanceRatio`/,
     received: /received Float32Array of 5 elements/,
-    todo: />= 0/,
+    advice: />= 0/,
   },
 ]);
 
@@ -130,7 +130,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected an index from 0 to 1 for `objectives\[0\]\.pairs\.rejected\[0\]`/,
     received: /received 2/,
-    todo: /Completions are counted over all groups of the call, in order/,
+    advice: /Completions are counted over all groups of the call, in order/,
   },
   {
     what: 'a pair of one completion with itself',
@@ -138,7 +138,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected two completions for pair 1 of `objectives\[0\]\.pairs`/,
     received: /received completion 1 twice/,
-    todo: /Leave pairs without a preference out/,
+    advice: /Leave pairs without a preference out/,
   },
   {
     what: 'no pairs',
@@ -146,7 +146,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected as many chosen as rejected completions, at least one, for `objectives\[0\]\.pairs`/,
     received: /received 0 and 0/,
-    todo: /A pair is one entry of each list/,
+    advice: /A pair is one entry of each list/,
   },
   {
     what: 'a chosen completion without its rejected one',
@@ -154,7 +154,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected as many chosen as rejected completions/,
     received: /received 2 and 1/,
-    todo: /A pair is one entry of each list/,
+    advice: /A pair is one entry of each list/,
   },
   {
     what: 'pairs that are a plain list',
@@ -162,7 +162,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.pairs\.chosen`/,
     received: /received \[0\]/,
-    todo: /Expected an Int32Array of completions of the call/,
+    advice: /Expected an Int32Array of completions of the call/,
   },
   {
     what: 'a pair without a reference',
@@ -171,7 +171,7 @@ describeMistakes('dpo objectives', [
     expected:
       /Expected `referenceLogprobs` for every token of completion 0, which `objectives\[0\]\.pairs\.chosen\[0\]`/,
     received: /received 0 for 5 tokens/,
-    todo: /Score them with logprobs\(\) of the frozen reference/,
+    advice: /Score them with logprobs\(\) of the frozen reference/,
   },
   {
     what: 'a leash of nothing',
@@ -179,7 +179,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.beta`/,
     received: /received 0/,
-    todo: />0/,
+    advice: />0/,
   },
   {
     what: 'preferences that are mostly wrong',
@@ -187,7 +187,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.labelSmoothing`/,
     received: /received 0\.5/,
-    todo: /<0\.5/,
+    advice: /<0\.5/,
   },
   {
     what: 'label smoothing of IPO',
@@ -195,7 +195,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.labelSmoothing`/,
     received: /received 0\.1/,
-    todo: /IPO has no label smoothing/,
+    advice: /IPO has no label smoothing/,
   },
 ]);
 
@@ -214,7 +214,7 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected 0, which is off, or a number > 1 for `input\.options\.dualClip`/,
     received: /received 0\.9/,
-    todo: /On-policy ratios are 1/,
+    advice: /On-policy ratios are 1/,
   },
   {
     what: 'a dual clip of a loss that clips nothing',
@@ -222,7 +222,7 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected 0 with a loss type that does not clip the ratio for `input\.options\.dualClip`/,
     received: /received 3/,
-    todo: /Use grpo, bnpo, dr_grpo, dapo or luspo/,
+    advice: /Use grpo, bnpo, dr_grpo, dapo or luspo/,
   },
   {
     what: 'an entropy quantile of nothing',
@@ -230,7 +230,7 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected a number > 0 and <= 1 for `input\.options\.topEntropyQuantile`/,
     received: /received 0/,
-    todo: /share of active tokens/,
+    advice: /share of active tokens/,
   },
   {
     what: 'a filter without entropies',
@@ -238,7 +238,7 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected Float64Array, since tokens are filtered by entropy, for `input\.entropies`/,
     received: /received undefined/,
-    todo: /filtered by entropy/,
+    advice: /filtered by entropy/,
   },
   {
     what: 'a pair of a sequence that is not there',
@@ -246,7 +246,7 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected sequences from 0 to 1 for `input\.rejected`/,
     received: /received 2 at index 0/,
-    todo: /sequences from 0/,
+    advice: /sequences from 0/,
   },
   {
     what: 'a pair of one sequence with itself',
@@ -254,7 +254,7 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected two sequences a pair for `input\.rejected`/,
     received: /received sequence 1 twice at index 0/,
-    todo: /two sequences/,
+    advice: /two sequences/,
   },
   {
     what: 'no pairs',
@@ -262,7 +262,7 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected at least one sequence for `input\.chosen`/,
     received: /received Int32Array of 0 elements/,
-    todo: /at least one/,
+    advice: /at least one/,
   },
   {
     what: 'label smoothing of IPO',
@@ -271,6 +271,6 @@ describeMistakes('kernels of losses', [
     code: 'invalid_argument',
     expected: /Expected 0 with the loss 'ipo' for `input\.options\.labelSmoothing`/,
     received: /received 0\.1/,
-    todo: /'ipo'/,
+    advice: /'ipo'/,
   },
 ]);

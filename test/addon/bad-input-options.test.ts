@@ -28,7 +28,7 @@ describeMistakes('options', [
     exitCode: 2,
     expected: /Expected a known key/,
     received: /received `stages\.0\.options\.learningrat` \(line \d+\)/,
-    todo: /Did you mean `learningRate`\?/,
+    advice: /Did you mean `learningRate`\?/,
   },
   {
     what: 'an option that a recipe does not know',
@@ -39,7 +39,7 @@ describeMistakes('options', [
     code: 'invalid_argument',
     expected: /Expected a known option/,
     received: /received `options\.optimizer\.weightDecoy`/,
-    todo: /Did you mean `weightDecay`\?/,
+    advice: /Did you mean `weightDecay`\?/,
   },
   {
     what: 'an option that a policy does not know',
@@ -47,7 +47,7 @@ describeMistakes('options', [
     code: 'invalid_argument',
     expected: /Expected a known option/,
     received: /received `options\.maxPromptToken`/,
-    todo: /Did you mean `maxPromptTokens`\?/,
+    advice: /Did you mean `maxPromptTokens`\?/,
   },
   {
     what: 'several greedy completions of an evaluation',
@@ -55,7 +55,7 @@ describeMistakes('options', [
     code: 'invalid_argument',
     expected: /Expected a valid `options\.samples`.*Expected 1 with temperature 0/,
     received: /received 4/,
-    todo: /set a temperature/,
+    advice: /set a temperature/,
   },
   {
     what: 'several greedy completions in run.yaml',
@@ -68,7 +68,7 @@ describeMistakes('options', [
     exitCode: 2,
     expected: /Expected a valid `stages\.0\.data\.samples` \(line \d+\)/,
     received: /received 2/,
-    todo: /set a temperature/,
+    advice: /set a temperature/,
   },
   {
     what: 'several greedy completions asked of the command',
@@ -78,7 +78,7 @@ describeMistakes('options', [
     exitCode: 2,
     expected: /Expected 1 with --temperature 0 for `--group`/,
     received: /received 4/,
-    todo: /Greedy completions are all equal/,
+    advice: /Greedy completions are all equal/,
   },
   {
     what: 'a recipe that does not exist',
@@ -87,7 +87,7 @@ describeMistakes('options', [
     exitCode: 2,
     expected: /Expected a valid `stages\.0\.recipe` \(line \d+\)/,
     received: /received "grop"/,
-    todo: /'sft', 'rejection', 'grpo' or 'evaluate'/,
+    advice: /'sft', 'rejection', 'grpo' or 'evaluate'/,
   },
   {
     what: 'a group of one',
@@ -102,7 +102,7 @@ describeMistakes('options', [
     code: 'invalid_argument',
     expected: /Expected a valid `options\.groupSize`.*Expected an integer >= 2/,
     received: /received 1/,
-    todo: /A group of one has no relative advantage/,
+    advice: /A group of one has no relative advantage/,
   },
   {
     what: 'a group of one in run.yaml',
@@ -118,7 +118,7 @@ describeMistakes('options', [
     exitCode: 2,
     expected: /Expected a valid `stages\.0\.options\.groupSize` \(line \d+\)/,
     received: /received 1/,
-    todo: /A group of one has no relative advantage/,
+    advice: /A group of one has no relative advantage/,
   },
   {
     what: 'a reward that is not a number',
@@ -136,7 +136,7 @@ describeMistakes('options', [
     code: 'non_finite',
     expected: /Expected a finite number or null from reward function "broken" for item "a"/,
     received: /received NaN/,
-    todo: /Return null where there is no reward/,
+    advice: /Return null where there is no reward/,
   },
   {
     what: 'an objective that does not exist',
@@ -145,7 +145,7 @@ describeMistakes('options', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.kind`/,
     received: /received "gpro"/,
-    todo: /Expected an objective this engine has: 'nll', 'grpo' or 'dpo'/,
+    advice: /Expected an objective this engine has: 'nll', 'grpo', 'dpo' or 'ranking'/,
   },
   {
     what: 'a loss that is not finite',
@@ -164,6 +164,6 @@ describeMistakes('options', [
     code: 'non_finite',
     expected: /Expected a finite loss/,
     received: /received -?(inf|nan)/,
-    todo: /lower the learning rate or check rewards and log-probs/,
+    advice: /lower the learning rate or check rewards and log-probs/,
   },
 ]);

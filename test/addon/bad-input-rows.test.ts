@@ -24,7 +24,7 @@ describeMistakes('rows', [
     code: 'image_unreadable',
     expected: /Expected a readable picture in row "a"/,
     received: /received \/nowhere\/cat\.png: .*missing/,
-    todo: /Replace the file or leave the row out/,
+    advice: /Replace the file or leave the row out/,
   },
   {
     what: 'a picture that is none',
@@ -33,7 +33,7 @@ describeMistakes('rows', [
     code: 'image_unreadable',
     expected: /Expected a readable picture in row "a"/,
     received: /received 20 bytes in memory: .*unsupported image format/,
-    todo: /Replace the file or leave the row out/,
+    advice: /Replace the file or leave the row out/,
   },
   {
     what: 'a picture that the judge command cannot read',
@@ -43,7 +43,7 @@ describeMistakes('rows', [
     exitCode: 1,
     expected: /Expected a readable picture/,
     received: /\/nowhere\/cat\.png/,
-    todo: /Replace the file/,
+    advice: /Replace the file/,
   },
   {
     what: 'two pictures for one mark',
@@ -54,7 +54,7 @@ describeMistakes('rows', [
     code: 'image_count_mismatch',
     expected: /Expected one "<image>" mark per image in the prompt of row "a"/,
     received: /received 1 marks and 2 images/,
-    todo: /one mark for each image/,
+    advice: /one mark for each image/,
   },
   {
     what: 'a row of a file with two marks for one picture',
@@ -64,10 +64,10 @@ describeMistakes('rows', [
       await writeFile(path, `${JSON.stringify(word)}\n${row}\n`);
       return failureOf(() => JsonlDataset.open(path));
     },
-    code: 'bad_data',
+    code: 'image_count_mismatch',
     expected: /Expected a valid row at .*data\.jsonl:2/,
     received: /2 "<image>" marks in the prompt but 1 images/,
-    todo: /Correct the row, or set `onBadRow` to "skip"/,
+    advice: /Correct the row, or set `onBadRow` to "skip"/,
   },
   {
     what: 'placeholder tokens without their picture',
@@ -79,7 +79,7 @@ describeMistakes('rows', [
     code: 'image_count_mismatch',
     expected: /Expected placeholder tokens for 0 images in the prompt/,
     received: /received more/,
-    todo: /Give every image that the prompt names/,
+    advice: /Give every image that the prompt names/,
   },
   {
     what: 'a prompt that does not fit',
@@ -87,7 +87,7 @@ describeMistakes('rows', [
     code: 'prompt_too_long',
     expected: /Expected a prompt of at most 3 tokens/,
     received: /received \d+ in row "a"/,
-    todo: /Shorten it, lower `maxPixels`, or raise `maxPromptTokens`/,
+    advice: /Shorten it, lower `maxPixels`, or raise `maxPromptTokens`/,
   },
   {
     what: 'a prompt longer than the context of the model',
@@ -100,7 +100,7 @@ describeMistakes('rows', [
     code: 'prompt_too_long',
     expected: /Expected a prompt of at most 6 tokens/,
     received: /received \d+ in row "a"/,
-    todo: /Shorten it/,
+    advice: /Shorten it/,
   },
   {
     what: 'a template with a token that the tokenizer does not know',
@@ -114,7 +114,7 @@ describeMistakes('rows', [
     code: 'tokenizer_mismatch',
     expected: /Expected a chat template of known tokens/,
     received: /received "<\|never_seen\|>", which the tokenizer lacks/,
-    todo: /Use template and tokenizer of one checkpoint/,
+    advice: /Use template and tokenizer of one checkpoint/,
   },
   {
     what: 'a picture that is cut short',
@@ -128,7 +128,7 @@ describeMistakes('rows', [
     code: 'image_unreadable',
     expected: /Expected a readable picture in row "a"/,
     received: /received .*cut\.png: /,
-    todo: /Replace the file or leave the row out/,
+    advice: /Replace the file or leave the row out/,
   },
   {
     what: 'a row without the text to score',
@@ -141,7 +141,7 @@ describeMistakes('rows', [
     exitCode: 1,
     expected: /Expected a `completion` in row "seven" of .*rows\.jsonl/,
     received: /received none/,
-    todo: /Add the text to score/,
+    advice: /Add the text to score/,
   },
   {
     what: 'a prompt that does not fit the limit of run.yaml',
@@ -150,7 +150,7 @@ describeMistakes('rows', [
     exitCode: 1,
     expected: /Expected a prompt of at most 3 tokens/,
     received: /received \d+ in row "row \d"/,
-    todo: /raise `maxPromptTokens`/,
+    advice: /raise `maxPromptTokens`/,
   },
   {
     what: 'a data set without rows',
@@ -158,7 +158,7 @@ describeMistakes('rows', [
     code: 'bad_data',
     expected: /Expected at least one row in data set "empty"/,
     received: /received none/,
-    todo: /Check its source/,
+    advice: /Check its source/,
   },
   {
     what: 'a data file without rows',
@@ -167,7 +167,7 @@ describeMistakes('rows', [
     exitCode: 1,
     expected: /Expected at least one row in data set ".*data\.jsonl"/,
     received: /received none/,
-    todo: /Check its source/,
+    advice: /Check its source/,
   },
   {
     what: 'pictures for a text model',
@@ -176,6 +176,6 @@ describeMistakes('rows', [
     code: 'unsupported',
     expected: /Expected no images or videos for a text model/,
     received: /received 1 and 0 in row "a"/,
-    todo: /Use a vision-language checkpoint/,
+    advice: /Use a vision-language checkpoint/,
   },
 ]);

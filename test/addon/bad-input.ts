@@ -163,7 +163,7 @@ export interface Mistake {
   exitCode?: number;
   expected: RegExp;
   received: RegExp;
-  todo: RegExp;
+  advice: RegExp;
 }
 
 /** Every case of a list as a test of its own. */
@@ -174,7 +174,7 @@ export function describeMistakes(name: string, mistakes: readonly Mistake[]): vo
       if (obstacle !== undefined) context.skip(obstacle);
       const { code, message, exitCode } = await mistake.make();
       expect({ code, exitCode }, message).toEqual({ code: mistake.code, exitCode: mistake.exitCode ?? null });
-      for (const part of ['expected', 'received', 'todo'] as const) expect(message, part).toMatch(mistake[part]);
+      for (const part of ['expected', 'received', 'advice'] as const) expect(message, part).toMatch(mistake[part]);
     });
   });
 }

@@ -1,54 +1,24 @@
 /** Recipes that train an adapter: the base stays as it is, the reference is the adapter off, a killed run resumes bit for bit. */
-import { readFile, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { loadEmojiBank } from '../../src/emoji-judge/bank.js';
-import { QuickstartData } from '../../src/emoji-judge/quickstart-data.js';
-import { writeJudgeFolder } from '../../src/emoji-judge/vocabulary.js';
-import { createEngine, type Engine, type Model } from '../../src/engine/index.js';
+import { expect, it } from 'vitest';
+import type { Model } from '../../src/engine/index.js';
 import type { TrainEvent } from '../../src/recipes/events.js';
 import { grpo } from '../../src/recipes/grpo.js';
 import { train } from '../../src/recipes/job.js';
 import { defaultJudge } from '../../src/recipes/judge.js';
 import { pipeline } from '../../src/recipes/pipeline.js';
-import { Policy } from '../../src/recipes/policy.js';
+import type { Policy } from '../../src/recipes/policy.js';
 import { sft } from '../../src/recipes/sft.js';
 import { RunFolder } from '../../src/runs/run-folder.js';
+import { JudgeFixture } from './judge-fixture.js';
 import { temporaryFolder } from './model-fixture.js';
 
-const shape = {
-  hiddenSize: 32,
-  intermediateSize: 48,
-  numLayers: 2,
-  numHeads: 2,
-  numKvHeads: 2,
-  ropeTheta: 100,
-  mropeSection: [2, 3, 3],
-  visionHiddenSize: 32,
-  visionIntermediateSize: 48,
-  visionDepth: 1,
-  visionNumHeads: 2,
-  initializerRange: 0.05,
-} as const;
 const steps = { steps: 4, learningRate: 1e-2, checkpointEvery: 1 };
 
-let engine: Engine;
-let data: QuickstartData;
-beforeAll(async () => {
-  engine = await createEngine({ device: 'cpu', threads: 2 });
-  data = new QuickstartData(await loadEmojiBank(), 3);
-});
-afterAll(() => engine.dispose());
-
-async function withPolicy<T>(dtype: 'fp32' | 'bf16', use: (policy: Policy, model: Model) => Promise<T>): Promise<T> {
-  const folder = join(await temporaryFolder(), 'model');
-  await writeJudgeFolder(folder, data.words, shape);
-  const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
-  const lora = { rank: 4, vision: false, exclude: ['down_proj'] };
-  await using model = await engine.createModel(config, { dtype, seed: 5, companions: folder, lora });
-  await using policy = await Policy.open(model, folder, { threads: 1 });
-  return await use(policy, model);
-}
+const fixture = JudgeFixture.ofThisFile();
+const withPolicy = <T>(dtype: 'fp32' | 'bf16', use: (policy: Policy, model: Model) => Promise<T>): Promise<T> =>
+  fixture.withPolicy(use, { dtype, numLayers: 2, lora: { rank: 4, vision: false, exclude: ['down_proj'] } });
 
 const weightsOf = async (model: Model, adapter: boolean): Promise<Map<string, Float32Array>> => {
   const names = model.tensors().filter((tensor) => tensor.adapter === adapter);
@@ -61,18 +31,18 @@ const stages = () =>
   pipeline([
     {
       name: 'warm',
-      make: () => sft({ data: data.rationales(18, 6), options: { ...steps, batchSize: 6 } }),
+      make: () => sft({ data: fixture.data.rationales(18, 6), options: { ...steps, batchSize: 6 } }),
     },
     {
       name: 'rl',
       make: () =>
         grpo({
-          data: data.pool(9),
+          data: fixture.data.pool(9),
           judge: {
             ...defaultJudge,
             rewards: [{ name: 'odd', reward: ({ completion }) => completion.length % 2, weight: 1 }],
           },
-          validation: { ...data.validation(4), options: { maxNewTokens: 24 } },
+          validation: fixture.validation(4),
           options: {
             ...steps,
             groupSize: 4,

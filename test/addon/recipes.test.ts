@@ -1,38 +1,18 @@
 /** Recipes over the real engine, on a judge too small to learn: what they promise about events, gates, pools and resuming. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { datasetFromRows } from '../../src/data/dataset.js';
-import { loadEmojiBank } from '../../src/emoji-judge/bank.js';
-import { QuickstartData } from '../../src/emoji-judge/quickstart-data.js';
-import { writeJudgeFolder } from '../../src/emoji-judge/vocabulary.js';
-import { createEngine, type Engine, type Model } from '../../src/engine/index.js';
 import { evaluate } from '../../src/recipes/evaluate.js';
-import type { TrainEvent } from '../../src/recipes/events.js';
 import { grpo, type GrpoOptions } from '../../src/recipes/grpo.js';
 import { train } from '../../src/recipes/job.js';
 import { defaultJudge } from '../../src/recipes/judge.js';
 import { pipeline } from '../../src/recipes/pipeline.js';
-import { Policy } from '../../src/recipes/policy.js';
 import { rejection } from '../../src/recipes/rejection.js';
 import { sft, type SftOptions } from '../../src/recipes/sft.js';
 import { RunFolder } from '../../src/runs/run-folder.js';
+import { collect, JudgeFixture, weightsOf } from './judge-fixture.js';
 import { temporaryFolder } from './model-fixture.js';
 
-const shape = {
-  hiddenSize: 32,
-  intermediateSize: 48,
-  numLayers: 1,
-  numHeads: 2,
-  numKvHeads: 2,
-  ropeTheta: 100,
-  mropeSection: [2, 3, 3],
-  visionHiddenSize: 32,
-  visionIntermediateSize: 48,
-  visionDepth: 1,
-  visionNumHeads: 2,
-  initializerRange: 0.05,
-} as const;
 const sftOptions: SftOptions = {
   steps: 4,
   batchSize: 6,
@@ -51,44 +31,14 @@ const grpoOptions: GrpoOptions = {
   gate: { enabled: false },
 };
 
-let engine: Engine;
-let data: QuickstartData;
-beforeAll(async () => {
-  engine = await createEngine({ device: 'cpu', threads: 2 });
-  data = new QuickstartData(await loadEmojiBank(), 3);
-});
-afterAll(async () => {
-  await engine.dispose();
-});
-
-/** A policy with the same seeded weights each time, and one tensor to compare. */
-async function withPolicy<T>(use: (policy: Policy, model: Model) => Promise<T>): Promise<T> {
-  const folder = join(await temporaryFolder(), 'model');
-  await writeJudgeFolder(folder, data.words, shape);
-  const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
-  await using model = await engine.createModel(config, { seed: 5, companions: folder });
-  await using policy = await Policy.open(model, folder, { threads: 1 });
-  return await use(policy, model);
-}
-
-const validation = (size: number) => ({ ...data.validation(size), options: { maxNewTokens: 24 } });
-
-async function weightsOf(model: Model): Promise<number[]> {
-  const names = model.tensors().map(({ name }) => name);
-  const all = await Promise.all(names.map((name) => model.readTensor(name)));
-  return all.flatMap((tensor) => [...tensor]);
-}
-
-const collect = async (events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> => {
-  const list: TrainEvent[] = [];
-  for await (const event of events) list.push(event);
-  return list;
-};
+const fixture = JudgeFixture.ofThisFile();
+const withPolicy: JudgeFixture['withPolicy'] = (use) => fixture.withPolicy(use);
+const validation = (size: number): ReturnType<JudgeFixture['validation']> => fixture.validation(size);
 
 describe('train', () => {
   it('tells stages and steps in order and lowers the loss', async () => {
     await withPolicy(async (policy) => {
-      const job = train(policy, sft({ data: data.looks(24), options: { ...sftOptions, steps: 20 } }));
+      const job = train(policy, sft({ data: fixture.data.looks(24), options: { ...sftOptions, steps: 20 } }));
       const events = await collect(job);
       expect(events.map(({ type }) => type)).toEqual([
         'stage-start',
@@ -106,7 +56,7 @@ describe('train', () => {
     await withPolicy(async (policy) => {
       const controller = new AbortController();
       const reason = new Error('enough');
-      const job = train(policy, sft({ data: data.looks(24), options: { ...sftOptions, steps: 1000 } }), {
+      const job = train(policy, sft({ data: fixture.data.looks(24), options: { ...sftOptions, steps: 1000 } }), {
         signal: controller.signal,
       });
       const iterated = (async () => {
@@ -114,14 +64,16 @@ describe('train', () => {
       })();
       await expect(iterated).rejects.toBe(reason);
       await expect(job.result).rejects.toBe(reason);
-      const late = train(policy, sft({ data: data.looks(24), options: sftOptions }), { signal: controller.signal });
+      const late = train(policy, sft({ data: fixture.data.looks(24), options: sftOptions }), {
+        signal: controller.signal,
+      });
       await expect(late.result).rejects.toBe(reason);
     });
   });
 
   it('refuses rows without a completion, naming the row', async () => {
     await withPolicy(async (policy) => {
-      const job = train(policy, sft({ data: data.pool(8), options: sftOptions }));
+      const job = train(policy, sft({ data: fixture.data.pool(8), options: sftOptions }));
       await expect(job.result).rejects.toMatchObject({
         code: 'bad_data',
         fields: { id: expect.stringContaining('pool') as string },
@@ -132,16 +84,16 @@ describe('train', () => {
 
 const stages = () =>
   pipeline([
-    { name: 'warm', make: () => sft({ data: data.rationales(18, 6), options: sftOptions }) },
+    { name: 'warm', make: () => sft({ data: fixture.data.rationales(18, 6), options: sftOptions }) },
     {
       name: 'rejection',
       make: () =>
         rejection({
-          data: data.pool(6),
+          data: fixture.data.pool(6),
           options: { samples: 3, maxNewTokens: 24, chunkItems: 2, sft: { ...sftOptions, steps: 2 } },
         }),
     },
-    { name: 'grpo', make: () => grpo({ data: data.pool(6), validation: validation(4), options: grpoOptions }) },
+    { name: 'grpo', make: () => grpo({ data: fixture.data.pool(6), validation: validation(4), options: grpoOptions }) },
   ]);
 
 describe('resuming', () => {
@@ -188,7 +140,7 @@ describe('rejection', () => {
       const job = train(
         policy,
         rejection({
-          data: data.pool(5),
+          data: fixture.data.pool(5),
           judge,
           options: { samples: 2, maxNewTokens: 8, sft: { ...sftOptions, steps: 1 } },
         }),
@@ -205,7 +157,7 @@ describe('rejection', () => {
       const judge = { ...defaultJudge, verifier: () => ({ correct: false, answer: null }) };
       const { value } = await train(
         policy,
-        rejection({ data: data.pool(3), judge, options: { samples: 2, maxNewTokens: 4 } }),
+        rejection({ data: fixture.data.pool(3), judge, options: { samples: 2, maxNewTokens: 4 } }),
       ).result;
       expect(value).toMatchObject({ kept: 0, allWrong: 3, training: null });
       expect(await weightsOf(model)).toEqual(before);
@@ -216,7 +168,11 @@ describe('rejection', () => {
 describe('grpo', () => {
   it('refuses to start from chance, and says what to do', async () => {
     await withPolicy(async (policy) => {
-      const recipe = grpo({ data: data.pool(6), validation: validation(6), options: { ...grpoOptions, gate: {} } });
+      const recipe = grpo({
+        data: fixture.data.pool(6),
+        validation: validation(6),
+        options: { ...grpoOptions, gate: {} },
+      });
       const job = train(policy, recipe);
       await expect(job.result).rejects.toMatchObject({
         code: 'gate_refused',
@@ -232,7 +188,7 @@ describe('grpo', () => {
         rewards: [{ name: 'length', reward: ({ tokens }: { tokens: Int32Array }) => tokens.length }],
       };
       const recipe = grpo({
-        data: data.pool(6),
+        data: fixture.data.pool(6),
         judge,
         validation: validation(2),
         options: { ...grpoOptions, steps: 2 },
@@ -261,14 +217,17 @@ describe('grpo', () => {
     await withPolicy(async (policy, model) => {
       const before = await weightsOf(model);
       const judge = { ...defaultJudge, rewards: [{ name: 'broken', reward: () => NaN }] };
-      const job = train(policy, grpo({ data: data.pool(6), judge, validation: validation(2), options: grpoOptions }));
+      const job = train(
+        policy,
+        grpo({ data: fixture.data.pool(6), judge, validation: validation(2), options: grpoOptions }),
+      );
       await expect(job.result).rejects.toMatchObject({ code: 'non_finite', fields: { reward: 'broken' } });
       expect(await weightsOf(model)).toEqual(before);
     });
   });
 
   it('a group of one is refused before anything runs', () => {
-    expect(() => grpo({ data: data.pool(6), validation: validation(2), options: { groupSize: 1 } })).toThrow(
+    expect(() => grpo({ data: fixture.data.pool(6), validation: validation(2), options: { groupSize: 1 } })).toThrow(
       /no relative advantage/,
     );
   });
@@ -278,7 +237,7 @@ describe('grpo', () => {
       const before = await weightsOf(model);
       const judge = { ...defaultJudge, rewards: [{ name: 'same', reward: () => 1 }] };
       const recipe = grpo({
-        data: data.pool(6),
+        data: fixture.data.pool(6),
         judge,
         validation: validation(2),
         options: { ...grpoOptions, beta: 0, steps: 1 },
@@ -294,7 +253,7 @@ describe('grpo', () => {
 describe('evaluate', () => {
   it('asks both orders and directly, apart for the unseen artist, and lets the event loop turn', async () => {
     await withPolicy(async (policy) => {
-      const evaluator = data.test(6, 4);
+      const evaluator = fixture.data.test(6, 4);
       const job = train(policy, evaluate({ ...evaluator, options: { maxNewTokens: 8, chunkItems: 4 } }));
       const { value } = await job.result;
       expect(value).toMatchObject({ count: 6, unseenCount: 4, truncatedRate: expect.any(Number) as number });

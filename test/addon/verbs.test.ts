@@ -272,6 +272,7 @@ describe('options', () => {
       'createModel',
       'sample',
       'logprobs',
+      'score',
       'forwardBackward',
       'objectives',
       'optimizerStep',

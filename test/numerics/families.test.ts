@@ -90,11 +90,9 @@ describe('rope types', () => {
           stopTokens: new Int32Array(),
         };
         const options = { maxRows: 1, bannedTokens: new Int32Array() };
-        await expect(
-          model.sample([request], options, () => undefined, job()),
-          name,
-        ).rejects.toThrow(tooLong);
-        await model.sample([{ ...request, maxNewTokens: 20 }], options, () => undefined, job());
+        // 12 of 32 are the prompt's.
+        const drawn = await model.sample([request], options, () => undefined, job());
+        expect(drawn.completionTokens, name).toBe(20);
       }
       await model.dispose();
     }

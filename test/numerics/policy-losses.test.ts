@@ -81,7 +81,9 @@ describe('policy losses', () => {
 
 describe('preference losses', () => {
   it.each(
-    golden.dpo.map((one) => [`${JSON.stringify(one.options)} of ${one.chosen} over ${one.rejected}`, one] as const),
+    golden.dpo.map(
+      (one) => [`${JSON.stringify(one.options)} of ${one.chosen.join()} over ${one.rejected.join()}`, one] as const,
+    ),
   )('%s', (_name, { options, chosen, rejected, loss, gradient, metrics }) => {
     const pairs = { chosen: Int32Array.from(chosen), rejected: Int32Array.from(rejected) };
     const found = dpoLoss({ logprobs, referenceLogprobs, mask, offsets, ...pairs, options });

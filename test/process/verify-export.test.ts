@@ -14,6 +14,7 @@ const script = join(root, 'scripts/verify_export.py');
 const python = process.env['GAVEL_PYTHON'] ?? 'python3';
 const textFolder = join(root, 'test/goldens/micro-text');
 const visionFolder = join(root, 'test/goldens/micro-vl');
+const onevisionFolder = join(root, 'test/goldens/micro-ov');
 const engine = await createEngine({ threads: 2 });
 afterAll(() => engine.dispose());
 
@@ -112,7 +113,10 @@ describe('transformers agrees with an export', () => {
     expect(verify('--export', join(folder, 'out'), '--logprobs', lines).status).toBe(1);
   });
 
-  it('of a vision-language model, with pictures through its own processor', async (context) => {
+  it.for([
+    ['Qwen2.5-VL', visionFolder],
+    ['LLaVA-OneVision', onevisionFolder],
+  ] as const)('of %s, with pictures through its own processor', async ([, visionFolder], context) => {
     skipWithout(context, obstacle);
     const folder = await temporary();
     const rows = await visionRows(folder);
@@ -121,6 +125,7 @@ describe('transformers agrees with an export', () => {
     gavel('export', '--model', visionFolder, '--out', join(folder, 'out'));
     const same = verify('--export', join(folder, 'out'), '--logprobs', lines, '--rows', rows, '--tolerance', '2e-5');
     expect(same.status, same.stdout + same.stderr).toBe(0);
+    expect(same.stdout).toMatch(/, Pillow \d+\.\d+/);
   });
 
   it.for([

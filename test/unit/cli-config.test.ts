@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { parseConfig, applyOverride } from '../../src/cli/config-file.js';
+import { checkDropout } from '../../src/recipes/check-dropout.js';
 import { editDistance, nearestName } from '../../src/schema/nearest.js';
 import { jsonSchemaOf, runConfigSchema, schemas } from '../../src/recipes/run-config.js';
 
@@ -76,6 +77,42 @@ describe('run.yaml', () => {
     const value = {};
     applyOverride(value, 'a.b=[1, 2]');
     expect(value).toEqual({ a: { b: [1, 2] } });
+  });
+});
+
+describe('dropout of an adapter', () => {
+  const { stages } = parse(text);
+  const [supervised, reinforced] = [stages.slice(0, 1), stages];
+
+  test('is refused with a stage that compares log-probs of two passes, before anything runs', () => {
+    expect(() => checkDropout(0.1, reinforced)).toThrow(
+      'Expected 0 with a stage of recipe grpo ("rl") for `model.lora.dropout` but received 0.1.',
+    );
+    expect(() => checkDropout(0.1, reinforced)).toThrow(expect.objectContaining({ code: 'invalid_config' }));
+  });
+
+  test('is fine in supervised stages, and none is fine in every one', () => {
+    expect(() => checkDropout(0.1, supervised)).not.toThrow();
+    expect(() => checkDropout(0, reinforced)).not.toThrow();
+  });
+});
+
+describe('messages', () => {
+  test.each([
+    [{ 'stages.0.options.learningRate': 'fast' }, 'received "fast": it must be a number.'],
+    [{ 'stages.0.options.learningRate': '-1' }, 'received -1: it must be'],
+    [{ 'stages.0.options.batchSize': '1.5' }, 'received 1.5: it must be an integer.'],
+    [
+      { 'model.dtype': 'fp8' },
+      'Expected a valid `model.dtype` (line 2) but received "fp8": it must be one of "fp32", "bf16".',
+    ],
+    [{ 'model.lora.targets': '7' }, 'received 7: it must be "all-linear" or a list.'],
+    [{ 'model.lora.targets': '[]' }, 'received []: it must not be empty.'],
+    [{ 'model.freeze': '{}' }, 'received {}: it must be a list.'],
+  ])('%j', (overrides, message) => {
+    const set = Object.entries(overrides).map(([key, value]) => `${key}=${value}`);
+    expect(() => parse(text, set)).toThrow(message);
+    expect(() => parse(text, set)).not.toThrow(/Invalid |Too (small|big)/);
   });
 });
 

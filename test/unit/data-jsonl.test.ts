@@ -189,9 +189,28 @@ describe('jsonl', () => {
   ])('names line and reason of %j', async (text, line, reason) => {
     const path = await write(text);
     await expect(JsonlDataset.open(path)).rejects.toMatchObject({
-      code: 'bad_data',
+      code: reason.includes(' marks in the prompt but ') ? 'image_count_mismatch' : 'bad_data',
+      message: expect.stringMatching(/ or set `onBadRow` to "skip"\.$/) as string,
       fields: { file: path, line, reason: expect.stringContaining(reason) as string },
     });
+    // Where nobody can set it, it is not advised.
+    await expect(JsonlDataset.open(path, { canSkip: false })).rejects.toThrow(/Correct the row, or leave it out\.$/);
+  });
+
+  it.each([
+    ['{"prompt":7}', 'prompt must be a string or a list but is 7'],
+    ['{"prompt":""}', 'prompt must not be empty but is ""'],
+    ['{"images":[]}', 'prompt must be a string or a list but is missing'],
+    ['{"prompt":[{"role":"user"}]}', 'prompt[0].content must be a string or a list but is missing'],
+    ['{"prompt":"a","imagse":[]}', 'has the unknown key "imagse"'],
+    ['{"prompt":"<video>","videos":[{"frames":[]}]}', 'videos[0].frames must not be empty but is []'],
+    [
+      '{"conversations":[{"from":"bot","value":""}]}',
+      'conversations[0].from must be one of "human", "gpt", "system" but is "bot"',
+    ],
+    ['{"prompt":"a","meta":[]}', 'meta must be an object but is []'],
+  ])('says what is wrong with %s in plain words', async (text, reason) => {
+    await expect(JsonlDataset.open(await write(text))).rejects.toMatchObject({ fields: { reason } });
   });
 
   it('skips, counts and reports bad rows when asked to', async () => {

@@ -129,6 +129,28 @@ describe('processor', () => {
     expect((await exact.encode(row)).promptTokens).toHaveLength(length);
   });
 
+  it('refuses a completion that goes past the positions of the model, naming the row', async () => {
+    const folder = join(empty, 'few-positions');
+    const keep = (path: string): boolean => !path.endsWith('.safetensors');
+    await cp(join(goldens, 'micro-text'), folder, { recursive: true, filter: keep });
+    const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
+    const row = { id: 'long', prompt: 'Hi', images: [], completion: 'this one' };
+    const text = await Processor.load(join(goldens, 'micro-text'));
+    const { promptTokens, completionTokens } = await text.encode(row);
+    const tokens = promptTokens.length + completionTokens!.length;
+    const withPositions = async (positions: number, maxPromptTokens?: number): Promise<Processor> => {
+      await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, max_position_embeddings: positions }));
+      return Processor.load(folder, maxPromptTokens === undefined ? {} : { maxPromptTokens });
+    };
+    expect(await (await withPositions(tokens)).encode(row)).toMatchObject({ promptTokens, completionTokens });
+    await expect((await withPositions(tokens - 1)).encode(row)).rejects.toMatchObject({
+      code: 'prompt_too_long',
+      fields: { id: 'long', tokens, promptTokens: promptTokens.length, maxTokens: tokens - 1 },
+    });
+    // A lower bound of prompts is none of completions.
+    expect(await (await withPositions(tokens, promptTokens.length)).encode(row)).toMatchObject({ completionTokens });
+  });
+
   it('counts placeholders after rendering too', async () => {
     await expect(processor.encode({ id: 'a', prompt: '<image>', images: [] })).rejects.toMatchObject({
       code: 'image_count_mismatch',
@@ -170,13 +192,14 @@ describe('processor', () => {
       code: 'tokenizer_mismatch',
       fields: { id: 'row-4', token: '<|user_turn|>' },
     });
-    // What a message says is text, and a template that knows no such tokens writes plain text.
+    // What a message says is text.
     const own = { id: 'x', prompt: 'say <|user_turn|>', images: [] };
     expect((await processor.encode(own)).promptTokens.length).toBeGreaterThan(8);
     await writeFile(join(folder, 'chat_template.jinja'), template.replace('<|im_start|>', ''));
-    expect(
-      (await (await Processor.load(folder)).encode({ id: 'y', prompt: 'Hi', images: [] })).promptTokens,
-    ).toBeTruthy();
+    const unknownOnly = await Processor.load(folder);
+    await expect(unknownOnly.encode({ id: 'y', prompt: 'Hi', images: [] })).rejects.toMatchObject({
+      code: 'tokenizer_mismatch',
+    });
   });
 
   it('refuses a model and a tokenizer that disagree on a placeholder', async () => {
@@ -194,10 +217,29 @@ describe('processor', () => {
       code: 'image_count_mismatch',
       fields: { id: 'v', marks: 0, videos: 1 },
     });
-    // The golden's template knows no videos.
-    await expect(processor.encode({ id: 'w', prompt: '<video>', images: [], videos: [film] })).rejects.toMatchObject({
+    const folder = join(empty, 'no-videos');
+    const keep = (path: string): boolean => !path.endsWith('.safetensors');
+    await cp(join(goldens, 'micro-vl'), folder, { recursive: true, filter: keep });
+    await cp(join(goldens, 'micro-text/chat_template.jinja'), join(folder, 'chat_template.jinja'));
+    const row = { id: 'w', prompt: '<video>', images: [], videos: [film] };
+    await expect((await Processor.load(folder)).encode(row)).rejects.toMatchObject({
       code: 'image_count_mismatch',
       fields: { id: 'w', placeholders: 0, videos: 1 },
     });
+  });
+
+  it.each(['micro-vl', 'micro-ov', 'micro-qwen3-vl'])('reads a video through the template of %s', async (name) => {
+    const own = await Processor.load(join(goldens, name));
+    const film = { frames: [flat(56, 56), flat(56, 56)] };
+    const encoded = await own.encode({
+      id: 'v',
+      prompt: '<image>and <video>?',
+      images: [flat(56, 56)],
+      videos: [film],
+    });
+    expect(encoded.images.map(({ kind }) => kind)).toEqual(['image', 'video']);
+    const count = (token: number | undefined): number => encoded.promptTokens.filter((id) => id === token).length;
+    expect(count(own.imageTokenId)).toBeGreaterThan(0);
+    expect(count(own.videoTokenId)).toBeGreaterThan(0);
   });
 });

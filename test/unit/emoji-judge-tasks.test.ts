@@ -77,10 +77,10 @@ describe('questions', () => {
 
   it('say how much of a rationale is true', () => {
     const cells: CellWords = ['dog', emptyWord, 'car', 'dog'];
-    const gold = questionRationale({ kind: 'count', word: 'dog', cells });
-    expect(gold).toBe('<think> dog ok _ no car no dog ok 2</think>');
+    const gold = questionRationale({ cells });
+    expect(gold).toBe('<think> dog _ car dog</think>');
     expect(questionPerception(gold, cells)).toBe(1);
-    expect(questionPerception('<think> cat no _ no car no dog ok 1</think>', cells)).toBe(0.75);
+    expect(questionPerception('<think> cat _ car dog</think>', cells)).toBe(0.75);
     expect(questionPerception('no rationale', cells)).toBeNull();
   });
 

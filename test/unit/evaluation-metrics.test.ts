@@ -47,7 +47,7 @@ describe('agreement with ties', () => {
   const pairs = (text: string) =>
     text.split(' ').map((pair) => {
       const name = { f: 'first', s: 'second', t: 'tie', '-': null } as const;
-      return { gold: name[pair[0] as 'f']!, predicted: name[pair[1] as 'f'] };
+      return { gold: name[pair[0] as 'f'], predicted: name[pair[1] as 'f'] };
     });
 
   it('counts each case once', () => {

@@ -91,7 +91,7 @@ describe('verifiers', () => {
   });
 
   it('are found by name only', () => {
-    expect(verifierNames).toEqual(['strict', 'lenient']);
+    expect(verifierNames).toEqual(['strict', 'lenient', 'chartqa', 'clevr-math', 'geoqa', 'tabmwp']);
     expect(verifierByName('strict')).toBe(strictVerifier);
     for (const name of ['stict', 'toString']) {
       expect(() => verifierByName(name)).toThrow(expect.objectContaining({ code: 'invalid_config' }));

@@ -21,6 +21,7 @@ const typescriptRings: Readonly<Record<string, number>> = {
   runs: 3,
   recipes: 4,
   'emoji-judge': 5,
+  experiments: 6,
   // The public doors: what they gather lies below, and of what is above only the command line stays closed to them.
   index: 6,
   kernels: 6,

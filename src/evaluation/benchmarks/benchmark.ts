@@ -25,6 +25,8 @@ export interface Benchmark {
   /** In full, with its authors, since two benchmarks share one name. */
   title: string;
   hasTies: boolean;
+  /** The published file gives one id to several pairs; later ones get a number. Otherwise a second one is an error. */
+  repeatsIds?: boolean;
   /** Where a JSON object keeps its rows. */
   listKey?: string;
   /** Which files of a folder belong to it; every one by default. The path is relative to the folder. */

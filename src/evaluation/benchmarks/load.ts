@@ -101,6 +101,7 @@ export async function loadBenchmark(
     for await (const row of benchmarkRows(file, { parquet: options.parquet, listKey: benchmark.listKey })) {
       signal?.throwIfAborted();
       for (const pair of benchmark.pairsOf(row, file)) {
+        if (benchmark.repeatsIds === true) pair.id = numbered(pair.id, ids);
         if (ids.has(pair.id)) throw badFile(path, `distinct ids in ${benchmark.title}`, `"${pair.id}" twice`);
         ids.add(pair.id);
         hashPair(hash, pair);
@@ -139,6 +140,13 @@ export async function loadBenchmark(
     numTiesSkipped,
     item: async (index) => itemOf(pairs[index]!),
   };
+}
+
+/** The id itself, or with the number of its occurrence from the second on. */
+function numbered(id: string, ids: ReadonlySet<string>): string {
+  let name = id;
+  for (let times = 2; ids.has(name); times++) name = `${id} #${times}`;
+  return name;
 }
 
 /** Texts, gold and names; pictures by path or size, since hashing every picture would take longer than asking. */

@@ -40,6 +40,7 @@ export const vlRewardBench: Benchmark = {
   name: 'vl-reward-bench',
   title: 'VLRewardBench (Li et al. 2025)',
   hasTies: false,
+  repeatsIds: true,
   pairsOf: (row) => {
     const id = row.id('id');
     const responses = row.list('response');

@@ -1,10 +1,10 @@
-/** What an evaluation returns, from the judgements alone. */
-import type { Agreement } from '../evaluation/agreement.js';
-import type { Calibration } from '../evaluation/calibration.js';
-import type { Judgement } from '../evaluation/judgement.js';
-import { positionOf } from '../evaluation/position.js';
-import { itemAccuracy, marksOf, type DivisionAccuracy } from '../evaluation/subsets.js';
-import { summarize, type SummaryOptions } from '../evaluation/summary.js';
+/** What an evaluation returns, from the judgements alone; every recipe, command and report shows this one value. */
+import type { Agreement } from './agreement.js';
+import type { Calibration } from './calibration.js';
+import type { Judgement } from './judgement.js';
+import { positionOf } from './position.js';
+import { itemAccuracy, marksOf, type DivisionAccuracy } from './subsets.js';
+import { summarize, type SummaryOptions } from './summary.js';
 
 export interface EvaluationResult {
   name: string;

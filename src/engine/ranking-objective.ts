@@ -1,0 +1,119 @@
+/**
+ * The ranking objective: which scores of a call compete, and how. Scores are the call's reward tokens, counted from 0 in
+ * order of groups, a prompt before its completions.
+ */
+import { z } from 'zod';
+import type { NativeRankingObjective } from '../binding/contract.js';
+
+const int32s = z.custom<Int32Array>((value) => value instanceof Int32Array);
+const uint8s = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
+const float32s = z.custom<Float32Array>((value) => value instanceof Float32Array);
+const integers = z
+  .union([int32s, z.array(z.number().int())], { error: 'expected whole numbers: an Int32Array or an array' })
+  .transform((values) => Int32Array.from(values));
+const flags = z
+  .union([uint8s, z.array(z.number().int().min(0).max(1))], { error: 'expected 0 or 1: a Uint8Array or an array' })
+  .transform((values) => Uint8Array.from(values));
+const reals = z
+  .union([float32s, z.array(z.number())], { error: 'expected numbers: a Float32Array or an array' })
+  .transform((values) => Float32Array.from(values));
+const realsWithGaps = z
+  .union([float32s, z.array(z.number().nullable())], { error: 'expected numbers or null: a Float32Array or an array' })
+  .transform((values) => Float32Array.from(values, (value: number | null) => value ?? NaN));
+
+const pairsSchema = z
+  .strictObject({
+    chosen: integers.describe('[P] score that is better; with `labels`, the first of the pair.'),
+    rejected: integers.describe('[P] score that is worse; with `labels`, the second.'),
+    margins: reals.optional().describe('[P] margin of each pair, added to `margin`.'),
+    ties: flags.optional().describe('[P] 1 where neither is better.'),
+    labels: integers
+      .optional()
+      .describe('[P x H] preference of each head: 1 chosen, -1 rejected, 0 tie, 2 none. Without it heads are fused.'),
+  })
+  .describe('Which scores compete.');
+
+export const rankingLoss = z
+  .enum(['bradley_terry', 'bradley_terry_ties', 'regression', 'uncertainty'])
+  .describe('Of r_w - r_l, of it with ties, of given scores, or of r ~ N(mu, sigma^2).');
+
+/** How a loss compares scores, whatever it compares. */
+export const rankingLossShape = {
+  margin: z.number().default(0).describe('r_w must exceed r_l by it: bradley_terry and uncertainty.'),
+  tieRatio: z.number().gt(1).default(5).describe('k of bradley_terry_ties: P(i over j) = e^ri / (e^ri + k e^rj).'),
+  estimator: z
+    .enum(['quadrature', 'probit', 'monte_carlo'])
+    .default('quadrature')
+    .describe('Of the expectation over z ~ N(m, s^2): Gauss-Hermite, sigmoid(m / sqrt(1 + pi s^2 / 8)), or draws.'),
+  form: z
+    .enum(['log_expectation', 'expectation_log'])
+    .default('log_expectation')
+    .describe('-log E[sigmoid(z)], or its upper bound E[-log sigmoid(z)].'),
+  nodes: z.number().int().min(1).max(128).default(64).describe('Of the quadrature.'),
+  samples: z
+    .number()
+    .int()
+    .min(1)
+    .max(1 << 20)
+    .default(256)
+    .describe('Of monte_carlo, for each pair.'),
+  seed: z.number().int().min(0).default(0).describe('Key of the draws of monte_carlo.'),
+  logSigmaMin: z.number().min(-50).max(50).default(-5).describe('log sigma is clamped from below, without gradient.'),
+  logSigmaMax: z.number().min(-50).max(50).default(2).describe('log sigma is clamped from above, without gradient.'),
+  centring: z.number().min(0).default(0).describe('Adds this times the mean of (r_w + r_l)^2.'),
+};
+
+export const rankingObjectiveSchema = z
+  .strictObject({
+    kind: z.literal('ranking'),
+    weight: z.number().default(1).describe('Factor of this objective; 0 leaves it out.'),
+    loss: rankingLoss,
+    pairs: pairsSchema.optional(),
+    targets: realsWithGaps
+      .optional()
+      .describe('[S x H] scores to regress mu on; null or NaN where one is missing. For the loss regression.'),
+    ...rankingLossShape,
+    fusion: z.enum(['mean', 'min', 'sum']).optional().describe("Of heads to one scalar. Default: the reward head's."),
+    headWeights: z.array(z.number().min(0)).min(1).optional().describe('[H] weights of `labels` or `targets`.'),
+    stepCount: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        'Labelled pairs (regression: scores with a target) of the whole optimizer step. Default: of this call.',
+      ),
+  })
+  .refine(({ loss, pairs }) => loss === 'regression' || pairs !== undefined, {
+    path: ['pairs'],
+    error: 'only the loss regression goes without pairs',
+  })
+  .refine(({ loss, targets }) => (loss === 'regression') === (targets !== undefined), {
+    path: ['targets'],
+    error: 'the loss regression needs targets, and no other loss reads them',
+  })
+  .refine(({ estimator, form }) => estimator !== 'probit' || form === 'log_expectation', {
+    path: ['form'],
+    error: 'the estimator probit approximates log_expectation alone',
+  })
+  .refine(
+    ({ loss, margin, pairs }) =>
+      loss === 'bradley_terry' || loss === 'uncertainty' || (margin === 0 && pairs?.margins === undefined),
+    { path: ['margin'], error: 'margins belong to the losses bradley_terry and uncertainty' },
+  )
+  .refine(({ logSigmaMin, logSigmaMax }) => logSigmaMin <= logSigmaMax, {
+    path: ['logSigmaMin'],
+    error: 'it is above logSigmaMax',
+  })
+  .describe('Comparison of reward-head scores.');
+
+export type RankingObjective = z.input<typeof rankingObjectiveSchema>;
+type Resolved = z.output<typeof rankingObjectiveSchema>;
+
+/** As the native module takes it: the head's fusion where none is named, nothing undefined. */
+export function nativeRanking(
+  { fusion, ...rest }: Resolved,
+  headFusion: 'mean' | 'min' | 'sum',
+): NativeRankingObjective {
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+  return { ...given, fusion: fusion ?? headFusion } as NativeRankingObjective;
+}

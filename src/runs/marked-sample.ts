@@ -1,0 +1,31 @@
+/** One line of a run's sample pool: what was drawn, by which weights, and what the verifiers said. */
+import { z } from 'zod';
+
+export const markedSampleSchema = z
+  .object({
+    item: z.string().describe('Id of the row it answers.'),
+    checkpoint: z.string().describe('Name of the weights that drew it.'),
+    sample: z.number().int().min(0).describe('Index among the samples of the item under this checkpoint.'),
+    stage: z.string().optional().describe('Stage of the run that drew it.'),
+    step: z.number().int().min(0).optional().describe('Steps the stage had done.'),
+    seed: z.number().int().describe('Key of the sampling.'),
+    temperature: z.number().describe('Sampling temperature.'),
+    recency: z.number().describe('Higher is newer.'),
+    text: z.string().describe('The completion.'),
+    numTokens: z.number().int().min(0).describe('Its tokens, the one that ended it included.'),
+    finishReason: z.enum(['stop', 'length']).describe('Ended by itself, or cut at the longest length.'),
+    rewards: z
+      .record(z.string(), z.number().nullable())
+      .describe('What the verifiers said, by name; null is no opinion.'),
+    advantage: z.number().nullable().optional().describe('What it was trained with; absent when it was not.'),
+    answer: z.string().nullable().describe('The parsed answer; null when there is none.'),
+    correct: z.boolean().describe('The verdict.'),
+  })
+  .describe('A marked sample.');
+
+/** One marked sample. */
+export type MarkedSample = z.infer<typeof markedSampleSchema>;
+
+/** The stage that drew a sample, as far as the sample tells. */
+export const stageOfSample = ({ stage, checkpoint }: Pick<MarkedSample, 'stage' | 'checkpoint'>): string | undefined =>
+  stage ?? /^(.+)@\d+$/.exec(checkpoint)?.[1];
