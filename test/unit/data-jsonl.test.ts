@@ -206,7 +206,7 @@ describe('jsonl', () => {
     ['{"prompt":"<video>","videos":[{"frames":[]}]}', 'videos[0].frames must not be empty but is []'],
     [
       '{"conversations":[{"from":"bot","value":""}]}',
-      'conversations[0].from must be one of "human", "gpt", "system" but is "bot"',
+      'conversations[0].from must be one of "human", "gpt", "user", "assistant", "system" but is "bot"',
     ],
     ['{"prompt":"a","meta":[]}', 'meta must be an object but is []'],
   ])('says what is wrong with %s in plain words', async (text, reason) => {

@@ -126,7 +126,7 @@ describe('parquet', () => {
   it('names file, row and reason of bad rows, or skips and counts them', async () => {
     const file = at('bad.parquet');
     await expect(ParquetDataset.open(file)).rejects.toMatchObject({
-      code: 'bad_data',
+      code: 'image_count_mismatch',
       message: expect.stringContaining(`${file} row 1`) as string,
       fields: { file, row: 1, reason: '2 "<image>" marks in the prompt but 1 images' },
     });

