@@ -12,7 +12,7 @@ Status Encoder::declare(ConfigReader& config, const std::string& prefix, const E
                         Weights* weights) {
   if (hidden_size % heads != 0 || head_dim() % 4 != 0 || head_dim() > 256) {
     config.refuse("Expected a vision head size (hidden size " + std::to_string(hidden_size) + " / heads " +
-                  std::to_string(heads) + ") that is a multiple of 4 and at most 256.");
+                  std::to_string(heads) + ") that is a multiple of 4 and at most 256. Correct the vision config.");
     return Status(config.status());
   }
   const int64_t h = hidden_size, f = intermediate_size,

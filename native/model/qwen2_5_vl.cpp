@@ -70,7 +70,7 @@ Status Qwen25Vl::declare(const ModelConfig& config, Weights* weights) {
   const int32_t vision_head_dim = vision_hidden / vision_heads;
   if (vision_hidden % vision_heads != 0 || vision_head_dim % 16 != 0)
     reader.refuse("Expected a vision head size that is a multiple of 16 but it is " + std::to_string(vision_head_dim) +
-                  ".");
+                  ". Correct `hidden_size` or `num_heads` of the vision config.");
   if (out != reader.integer("hidden_size"))
     reader.refuse("Expected `vision_config.out_hidden_size` to equal `hidden_size`.");
   if (image_token < 0) reader.refuse("Expected `image_token_id` in config.json of family qwen2_5_vl.");

@@ -89,7 +89,7 @@ export class ParquetFile {
     }
     try {
       const { size } = await handle.stat();
-      const buffer: AsyncBuffer = { byteLength: size, slice: (start, end) => readSlice(handle, size, start, end) };
+      const buffer: AsyncBuffer = { byteLength: size, slice: (start, end) => slice(handle, size, start, end) };
       const footer = await readFooter(buffer);
       const metadata = parquetMetadata(new Uint8Array(footer), { geoparquet: false });
       checkRows(metadata);
@@ -138,6 +138,13 @@ export class ParquetFile {
   close(): Promise<void> {
     return this.#handle.close();
   }
+}
+
+/** The reader asks ahead for ranges it may never await: a failure of those must not end the thread. */
+function slice(handle: FileHandle, size: number, start: number, end?: number): Promise<ArrayBuffer> {
+  const reading = readSlice(handle, size, start, end);
+  reading.catch(() => undefined);
+  return reading;
 }
 
 async function readSlice(handle: FileHandle, size: number, start: number, end = size): Promise<ArrayBuffer> {

@@ -71,4 +71,13 @@ function stopIf(cancelled: Int32Array): void {
   if (Atomics.load(cancelled, 0) !== 0) throw new Error('called off');
 }
 
-if (parentPort !== null) serve(parentPort);
+// The decoder starts reads that it never awaits once a damaged file made it throw. Every answer here is awaited and caught, so
+// what arrives unhandled is such a read: the request itself has failed with the reason.
+function ignoreAbandonedReads(): void {
+  process.on('unhandledRejection', () => undefined);
+}
+
+if (parentPort !== null) {
+  ignoreAbandonedReads();
+  serve(parentPort);
+}

@@ -5,7 +5,7 @@
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { GavelError } from '../errors.js';
 import { corruptFile, readJson, readOptionalJson } from './checkpoint-files.js';
-import { exactDefinition } from './tokenizer-definition.js';
+import { exactDefinition, idsReason } from './tokenizer-definition.js';
 
 export interface DecodeTextOptions {
   /** Leaves special tokens out of the text; true by default. */
@@ -73,6 +73,8 @@ export class Tokenizer {
    */
   static async load(folder: string): Promise<Tokenizer> {
     const definition = exactDefinition(await readJson(folder, 'tokenizer.json'));
+    const reason = idsReason(definition);
+    if (reason !== undefined) throw corruptFile(`${folder}/tokenizer.json`, reason);
     const config = (await readOptionalJson(folder, 'tokenizer_config.json')) ?? {};
     const model = definition['model'] as Record<string, unknown> | undefined;
     const named = namedTokens(config);

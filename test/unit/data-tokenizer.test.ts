@@ -225,6 +225,25 @@ describe('chat template', () => {
 });
 
 describe('a damaged tokenizer.json', () => {
+  // The library makes a list as long as the largest id: two thousand million took minutes and all memory.
+  it.each([2_113_829_262, -1, 0.5, '7', null])('refuses the id %j, of an added token or of a word', async (id) => {
+    const path = await mkdtemp(join(folder, 'ids-'));
+    await cp(join(goldens, 'micro-text'), path, { recursive: true });
+    const original = JSON.parse(await readFile(join(path, 'tokenizer.json'), 'utf8')) as {
+      added_tokens: { id: unknown }[];
+      model: { vocab: Record<string, unknown> };
+    };
+    for (const change of [
+      (copy: typeof original) => (copy.added_tokens[4]!.id = id),
+      (copy: typeof original) => (copy.model.vocab['a'] = id),
+    ]) {
+      const copy = structuredClone(original);
+      change(copy);
+      await writeFile(join(path, 'tokenizer.json'), JSON.stringify(copy));
+      await expect(Tokenizer.load(path)).rejects.toMatchObject({ code: 'corrupt_checkpoint' });
+    }
+  });
+
   it('throws nothing but GavelError, whatever stands in it', async () => {
     const original = JSON.parse(await readFile(join(goldens, 'micro-text', 'tokenizer.json'), 'utf8')) as unknown;
     const path = await mkdtemp(join(folder, 'fuzz-'));

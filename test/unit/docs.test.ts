@@ -6,7 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { exitCodes } from '../../src/cli/exit-codes.js';
 import { parseConfig } from '../../src/cli/config-file.js';
+import { dataFormats, importRecord } from '../../src/data/formats.js';
 import { importRow } from '../../src/data/import-rows.js';
+import { dataConfigSchema, dataSourceSchema } from '../../src/data/open-data.js';
 import { errorCodes } from '../../src/errors.js';
 import * as publicNames from '../../src/index.js';
 import { trainEventTypes } from '../../src/recipes/events.js';
@@ -167,6 +169,33 @@ describe('docs/training.md', () => {
     for (const recipe of recipeNames.filter((name) => name !== 'evaluate-scorer'))
       expect(section(text, recipe), recipe).toBeDefined();
     expect(firstCells(section(text, 'Verifiers and rewards')!)).toEqual(['name', ...verifierNames]);
+  });
+});
+
+describe('docs/data.md', () => {
+  const page = read('docs/data.md');
+
+  it('has a row of the table and an example for every form', () => {
+    expect(firstCells(section(page, 'Formats')!)).toEqual(['format', ...dataFormats]);
+    const examples = fencesOf(page).filter(({ info }) => info === 'jsonl');
+    const found = examples.flatMap(({ text }) =>
+      text
+        .trim()
+        .split('\n')
+        .map((line) => {
+          const result = importRecord(JSON.parse(line));
+          expect(result, line).toHaveProperty('format');
+          return 'format' in result ? result.format : undefined;
+        }),
+    );
+    expect(dataFormats.filter((format) => !found.includes(format))).toEqual([]);
+  });
+
+  it('has every key of a source, and a mixture that the schema accepts', () => {
+    expect(firstCells(section(page, 'Mixtures')!)).toEqual(['key', ...Object.keys(dataSourceSchema.shape)]);
+    for (const { text } of fencesOf(page).filter(({ info }) => info === 'yaml')) {
+      expect(dataConfigSchema.parse((parse(text) as { data: unknown }).data)).toHaveLength(3);
+    }
   });
 });
 
