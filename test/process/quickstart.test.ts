@@ -67,6 +67,12 @@ const poolLines = async (run: string): Promise<string[]> => {
   return existsSync(path) ? (await readFile(path, 'utf8')).split('\n').slice(0, -1) : [];
 };
 
+/** Evaluations and GRPO keep their samples in the same pool. */
+const isOfRejection = (line: string): boolean => {
+  const { checkpoint, item } = JSON.parse(line) as Sample;
+  return !checkpoint.startsWith('grpo@') && !item.startsWith('evaluation ');
+};
+
 const allStages = ['perception', 'cold-start', 'rejection', 'grpo'];
 
 describe('gavel quickstart', () => {
@@ -89,7 +95,7 @@ describe('gavel quickstart', () => {
   it('goes on after kill -9 at the last checkpoint and draws no sample twice', async () => {
     const run = await runPath();
     const first = gavel('quickstart', '--smoke', '--seed', '4', '--out', run);
-    await until(async () => (await poolLines(run)).length > 0);
+    await until(async () => (await poolLines(run)).some(isOfRejection));
     first.kill('SIGKILL');
     expect(await first.ending).toMatchObject({ code: null, signal: 'SIGKILL' });
     const before = await poolLines(run);
@@ -102,8 +108,8 @@ describe('gavel quickstart', () => {
     const samples = after.map((line) => JSON.parse(line) as Sample);
     const keys = samples.map(({ checkpoint, item, sample }) => `${checkpoint} ${item} ${sample}`);
     expect(new Set(keys).size).toBe(keys.length);
-    // One set of weights drew the pool, before the kill and after it: four samples of each of the 32 items.
-    const pool = samples.filter(({ checkpoint }) => !checkpoint.startsWith('grpo@'));
+    // One set of weights drew for rejection, before the kill and after it: four samples of each of the 32 items.
+    const pool = after.filter(isOfRejection).map((line) => JSON.parse(line) as Sample);
     expect(new Set(pool.map(({ checkpoint }) => checkpoint)).size).toBe(1);
     expect(pool).toHaveLength(32 * 4);
   });
