@@ -2,13 +2,13 @@
 import type { Row } from '../data/rows.js';
 import type { EmojiBank } from './bank.js';
 import { directRow, judgeRow, lookRow } from './items.js';
-import { makePair, swapOrder } from './pair.js';
+import { makePair, swapOrder, type Difficulty } from './pair.js';
 import { makeLook } from './perception.js';
 import { makeQuestion, questionRow, type QuestionForm } from './questions.js';
 import { candidateRow } from './scoring.js';
 
 /**
- * look: a single picture with its words. Of a hard pair: with its gold rationale, to be judged, to be judged in the other
+ * look: a single picture with its words. Of a pair: with its gold rationale, to be judged, to be judged in the other
  * order, asked without chain of thought, and each picture alone for a scorer. Of a question: in its own forms.
  */
 export type RowForm =
@@ -20,6 +20,8 @@ export interface RowRequest {
   index: number;
   artists: readonly string[];
   forms: readonly RowForm[];
+  /** Of a pair; default 'hard'. */
+  difficulty?: Difficulty;
 }
 
 /** A bank as plain data, so that it travels to a thread. */
@@ -42,9 +44,9 @@ export function bankOf({ glyphs, ...names }: GlyphTable): EmojiBank {
 
 /** The rows of a request, in the order of its forms. The same numbers give the same rows on any thread. */
 export function makeRows(bank: EmojiBank, seed: number, request: RowRequest): Row[] {
-  const { split, index, artists, forms } = request;
+  const { split, index, artists, forms, difficulty = 'hard' } = request;
   const lookOf = lazily(() => lookRow(makeLook(bank, { seed, split, artists }, index)));
-  const pairOf = lazily(() => makePair(bank, { seed, split, artists, difficulty: 'hard' }, index));
+  const pairOf = lazily(() => makePair(bank, { seed, split, artists, difficulty }, index));
   const questionOf = lazily(() => makeQuestion(bank, { seed, split, artists }, index));
   return forms.map((form) => {
     switch (form) {

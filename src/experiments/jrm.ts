@@ -27,6 +27,8 @@ import { differenceHeader, differenceRow, fixed, mean, spread, table } from './m
 const alphas = [0, 0.3, 0.5, 0.7, 0.9] as const;
 const latencyItems = 256;
 const longestRationale = 16;
+/** The candidates differ by two wrong cells or more. */
+const difficulty = 'easy';
 
 interface JrmPlan {
   baseSteps: number;
@@ -36,15 +38,15 @@ interface JrmPlan {
 }
 
 const plan: JrmPlan = {
-  baseSteps: 150,
+  baseSteps: 300,
   pairs: 2000,
   test: { unseen: 1000, seen: 500 },
   options: {
     ranking: { loss: 'uncertainty' },
-    steps: 600,
-    batchSize: 32,
-    learningRate: 2e-3,
-    schedule: { kind: 'cosine', warmupSteps: 20, minRatio: 0.1 },
+    steps: 800,
+    batchSize: 16,
+    learningRate: 1e-3,
+    schedule: { kind: 'cosine', warmupSteps: 30, minRatio: 0.1 },
     optimizer: { beta2: 0.98, weightDecay: 0.01 },
   },
 };
@@ -156,10 +158,10 @@ async function runAlpha(
 /** Pairs of a split, each picture a candidate of its own. */
 function pairsOf(source: RowSource, split: string, size: number, artists: readonly string[]): PairDataset {
   const { bank, seed } = source;
-  const rows = source.kept((index) => ({ split, index, artists, forms: ['candidate-1', 'candidate-2'] }));
+  const rows = source.kept((index) => ({ split, index, artists, forms: ['candidate-1', 'candidate-2'], difficulty }));
   const make = async (index: number): Promise<PairRow> => {
     const [first, second] = (await rows(index)) as [Row, Row];
-    const { id, verdict } = makePair(bank, { seed, split, artists, difficulty: 'hard' }, index);
+    const { id, verdict } = makePair(bank, { seed, split, artists, difficulty }, index);
     return { id, first, second, preference: verdict === 'Image 1 is better' ? 'first' : 'second' };
   };
   return generatedPairs({ name: split, size, key: `emoji-judge 1 ${seed}`, make });
