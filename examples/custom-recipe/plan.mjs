@@ -39,6 +39,6 @@ export const smokePlan = {
   sizes: { looks: 48, rationales: 48, pool: 12, validation: 8, test: 8 },
   looks: { ...plan.looks, steps: 6, batchSize: 8 },
   coldStart: { ...plan.coldStart, steps: 6, batchSize: 8, search: undefined, evaluateEvery: undefined },
-  expert: { ...plan.expert, rounds: 2, chunkItems: 3, batchSize: 4, epochs: 2, checkpointEvery: 2 },
+  expert: { ...plan.expert, rounds: 2, chunkItems: 3, batchSize: 4, checkpointEvery: 4 },
   grpo: { ...plan.grpo, groupSize: 4, promptsPerStep: 3, steps: 4, gate: { enabled: false }, checkpointEvery: 2 },
 };
