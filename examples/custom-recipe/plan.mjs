@@ -1,4 +1,4 @@
-// The numbers of the example, by stage: about two minutes on two idle cores, and seconds with --smoke.
+// The numbers of the example, by stage: about three minutes of processor time, and seconds with --smoke.
 const optimizer = { beta2: 0.98, weightDecay: 0.01 };
 const maxNewTokens = 32;
 
