@@ -42,6 +42,9 @@ export interface InspectCommandOptions {
 export interface JudgeCommandOptions {
   model: string;
   prompt: string;
+  task?: string;
+  answer: string[];
+  direct?: boolean;
   image: string[];
   video: string[];
   maxNewTokens: number;

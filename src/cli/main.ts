@@ -94,8 +94,14 @@ function build(): Command {
       '--prompt <text>',
       'the question; pictures and videos stand before it unless it says <image> or <video>',
     )
+    .option(
+      '--task <kind>',
+      'ask in set words: image-pair, video-pair, answer-pair, image-score, video-score, answer-score',
+    )
     .option('--image <file>', 'a candidate picture, repeatable', collect, [])
     .option('--video <path>', 'a candidate video, a file or a folder of frames, repeatable', collect, [])
+    .option('--answer <text>', 'a candidate answer, repeatable', collect, [])
+    .option('--direct', 'with --task: ask for the verdict without reasons')
     .option('--max-new-tokens <n>', 'longest judgement', integer, 512)
     .option('--json', 'print rationale and answer as JSON')
     .action(async (options: JudgeCommandOptions, command: Command) => {

@@ -1,9 +1,10 @@
-/** The emoji judge: a task on real artwork that a small model learns in minutes. */
-export { type EmojiBank, loadEmojiBank } from './bank.js';
-export { directRow, judgeRow, lookRow, makeLooks, makePairs } from './items.js';
-export { type Difficulty, type JudgePair, makePair, type PairOptions, swapOrder, type Verdict } from './pair.js';
-export { type LookItem, makeLook } from './perception.js';
-export { directPrompt, goldRationale, judgePrompt, lookPrompt } from './prompts.js';
-export { type CellWords, composeScene, type Scene } from './scene.js';
-export { markTrace, meanMarks, parseTrace, type Trace, type TraceMarks } from './traces.js';
-export { type JudgeModelShape, writeJudgeFolder } from './vocabulary.js';
+/**
+ * `gavel-rl/emoji-judge`: the quickstart's task on real artwork, which a small model learns in minutes. For trying recipes,
+ * rewards and verifiers of one's own before there are data. docs/quickstart.md says what it asks.
+ */
+export { loadEmojiBank, type EmojiBank } from './bank.js';
+export { directPrompt, judgePrompt, lookPrompt } from './prompts.js';
+export { QuickstartData } from './quickstart-data.js';
+export type { CellWords } from './scene.js';
+export { markTrace, parseTrace, type Trace, type TraceCell, type TraceMarks, type TracePicture } from './traces.js';
+export { writeJudgeFolder, type JudgeModelShape } from './vocabulary.js';

@@ -82,6 +82,11 @@ export class RecipeContext {
     return this.#running.name;
   }
 
+  /** Name for a stage of a pipeline that runs in the present stage: the outermost pipeline's stages bear their plain names. */
+  innerName(name: string): string {
+    return this.#stack.length > 1 ? `${this.stage}/${name}` : name;
+  }
+
   /** Folder of the newest checkpoint. */
   get lastCheckpoint(): string | undefined {
     return this.#lastCheckpoint;

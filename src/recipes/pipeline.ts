@@ -16,7 +16,11 @@ export interface PipelineStage {
   make: (results: StageResults) => Recipe<unknown> | Promise<Recipe<unknown>>;
 }
 
-/** Runs `stages` in order. The result holds each stage's result by name. Errors: 'invalid_config' for two equal names. */
+/**
+ * Runs `stages` in order. The result holds each stage's result by name. As a stage of another pipeline its stages are called
+ * "<that stage>/<name>", so that two of them, or one beside a stage of the same name, never share their state. Errors: 'invalid_config' for
+ * two equal names.
+ */
 export function pipeline(
   stages: readonly PipelineStage[],
   options: { budgetSeconds?: number } = {},
@@ -39,15 +43,16 @@ export function pipeline(
 async function runStages(context: RecipeContext, stages: readonly PipelineStage[]): Promise<StageResults> {
   const results: Record<string, unknown> = {};
   for (const { name, budgetSeconds, make } of stages) {
-    const known = context.stageState(name);
+    const stage = context.innerName(name);
+    const known = context.stageState(stage);
     if (known?.result !== undefined) {
       results[name] = known.result;
-      context.stageRestored(name);
+      context.stageRestored(stage);
       continue;
     }
     const recipe = await make(results);
     const bound = Math.min(budgetSeconds ?? Infinity, recipe.budgetSeconds ?? Infinity);
-    results[name] = await context.runStage(name, {
+    results[name] = await context.runStage(stage, {
       kind: recipe.kind,
       config: recipe.config,
       ...(bound === Infinity ? {} : { budgetSeconds: bound }),

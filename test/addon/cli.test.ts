@@ -2,11 +2,13 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { describeCheckpoint } from '../../src/engine/describe-checkpoint.js';
-import { createEngine, datasetFromRows, Policy, RunFolder, sft, train, type Row } from '../../src/index.js';
+import { createEngine, datasetFromRows, judgingRow, Policy, RunFolder, sft, train, type Row } from '../../src/index.js';
 import { FakeHub } from '../support/fake-hub.js';
-import { command } from './bad-input.js';
+import { picture } from '../support/pictures.js';
+import { command, failureOfCommand } from './bad-input.js';
 import { temporaryFolder, textFolder, textGroup, visionFolder } from './model-fixture.js';
 
 const engine = await createEngine({ threads: 2 });
@@ -93,6 +95,28 @@ describe('gavel sample', () => {
     const online = await run({ HF_ENDPOINT: hub.url });
     expect(online).toBe(gavel(['sample', '--model', textFolder, '--prompt', 'which one', '--max-new-tokens', '4']));
     expect(await run({ HF_HUB_OFFLINE: '1' })).toBe(online);
+  });
+});
+
+describe('gavel judge', () => {
+  it('asks a task in the words of its rows, of what it was given', async () => {
+    const image = join(await temporaryFolder(), 'a.png');
+    const { rgb, width, height } = picture(28, 28);
+    await sharp(rgb, { raw: { width, height, channels: 3 } })
+      .png()
+      .toFile(image);
+    const args = ['judge', '--model', visionFolder, '--prompt', 'a dog', '--max-new-tokens', '4', '--json'];
+    const judged = JSON.parse(gavel([...args, '--task', 'image-score', '--image', image])) as Record<string, unknown>;
+    expect(Object.keys(judged)).toEqual(['rationale', 'answer', 'task', 'score', 'text', 'finishReason']);
+    expect(judged).toMatchObject({ task: 'image-score', score: null, finishReason: 'length' });
+    // The same words by hand are the same prompt.
+    const row = judgingRow({ kind: 'image-score', caption: 'a dog', image: { path: image } }, { id: 'prompt' });
+    const asked = JSON.parse(gavel([...args, '--prompt', row.prompt as string, '--image', image])) as { text: string };
+    expect(asked.text).toBe(judged['text']);
+    expect(failureOfCommand([...args.slice(0, -1), '--task', 'image-pair', '--image', image])).toMatchObject({
+      ...{ code: 'invalid_argument', exitCode: 2 },
+    });
+    expect(failureOfCommand([...args.slice(0, -1), '--answer', 'x']).message).toMatch(/--task beside it/);
   });
 });
 

@@ -96,6 +96,27 @@ const stages = () =>
     { name: 'grpo', make: () => grpo({ data: fixture.data.pool(6), validation: validation(4), options: grpoOptions }) },
   ]);
 
+describe('a pipeline in a pipeline', () => {
+  it('runs its stages though stages outside bear the same names', async () => {
+    const constant = (value: number) => ({ kind: 'constant', config: {}, run: async () => value });
+    const inner = pipeline([
+      { name: 'warm', make: () => constant(2) },
+      { name: 'rest', make: (results) => constant((results['warm'] as number) + 1) },
+    ]);
+    const outer = pipeline([
+      { name: 'warm', make: () => constant(1) },
+      { name: 'rest', make: () => inner },
+    ]);
+    await withPolicy(async (policy) => {
+      const job = train(policy, outer, { stage: 'all' });
+      const events = await collect(job);
+      const started = events.flatMap((event) => (event.type === 'stage-start' ? [event.stage] : []));
+      expect(started).toEqual(['all', 'warm', 'rest', 'rest/warm', 'rest/rest']);
+      expect((await job.result).value).toEqual({ warm: 1, rest: { warm: 2, rest: 3 } });
+    });
+  });
+});
+
 describe('resuming', () => {
   it('after a graceful stop anywhere ends with the weights of an undisturbed run, and samples nothing twice', async () => {
     const folder = await temporaryFolder();

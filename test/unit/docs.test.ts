@@ -207,9 +207,44 @@ describe('docs/embedding.md', () => {
 });
 
 describe('examples', () => {
-  it.each(below('examples', '.yaml'))('%s is a configuration that `gavel train` accepts', (path) => {
-    const { stages } = parseRun(read(path));
-    expect(stages.map(({ recipe }) => recipe)).toContain('grpo');
+  const recipesOf: Record<string, string[]> = {
+    'examples/dpo.yaml': ['dpo'],
+    'examples/jrm.yaml': ['joint', 'evaluate-scorer'],
+    'examples/pairwise-judge.yaml': ['sft', 'rejection', 'grpo', 'evaluate'],
+    'examples/r3v.yaml': ['r3v', 'select-evaluation'],
+    'examples/unified-reward-think.yaml': ['unified-reward-think'],
+  };
+
+  it('are configurations that `gavel train` accepts, one a method', () => {
+    const found = below('examples', '.yaml').map((path) => [path, parseRun(read(path)).stages.map((s) => s.recipe)]);
+    expect(Object.fromEntries(found)).toEqual(recipesOf);
+  });
+
+  it("have the papers' numbers, as docs/training.md and the recipes' defaults give them", () => {
+    const stage = (name: string): Record<string, any> => parseRun(read(`examples/${name}.yaml`)).stages[0]!;
+    const supervised = {
+      learningRate: 2.5e-6,
+      epochs: 3,
+      batchSize: 128,
+      schedule: { kind: 'cosine', warmupRatio: 0.03 },
+    };
+    expect(stage('unified-reward-think')['options']).toMatchObject({
+      coldStart: supervised,
+      rejection: { sft: supervised },
+      grpo: {
+        ...{ groupSize: 8, beta: 0.04, learningRate: 1e-6, temperature: 1, maxCompletionLength: 2048, epochs: 3 },
+        ...{ updatesPerRollout: 1, lossType: 'grpo', klClamp: 10, klBiasCorrection: false, klEstimator: 'k3' },
+      },
+    });
+    expect(stage('jrm')['options']).toMatchObject({
+      ...{ alpha: 0.7, learningRate: 2e-6, epochs: 10, batchSize: 64, ranking: { loss: 'uncertainty' } },
+      ...{ schedule: { kind: 'cosine', warmupRatio: 0.05 }, optimizer: { beta1: 0.9, beta2: 0.95 } },
+    });
+    expect(stage('r3v')['options']).toMatchObject({
+      ...{ samples: 3, temperature: 0.9, topP: 0.95, topK: 50, maxNewTokens: 384, candidates: 3, start: 'base' },
+      ...{ sft: { learningRate: 3e-5, epochs: 3, batchSize: 64, schedule: { kind: 'constant' } } },
+    });
+    expect(stage('dpo')['options']).toMatchObject({ beta: 0.1, learningRate: 1e-5, loss: 'sigmoid' });
   });
 
   it('that pages show as running are files, word for word', () => {

@@ -244,9 +244,18 @@ describe('the package', () => {
     expect(readFileSync(join(root, 'src/index.ts'), 'utf8')).not.toMatch(/export \*/);
   });
 
-  it('has two doors', () => {
+  it("exports the quickstart's task by a door of its own", async () => {
+    const task = await import('../../src/emoji-judge/index.js');
+    const names =
+      'QuickstartData directPrompt judgePrompt loadEmojiBank lookPrompt markTrace parseTrace writeJudgeFolder';
+    expect(Object.keys(task).sort()).toEqual(words(names));
+    const named = 'CellWords EmojiBank JudgeModelShape Trace TraceCell TraceMarks TracePicture';
+    expect(exportedTypes('src/emoji-judge/index.ts').sort()).toEqual(words(named));
+  });
+
+  it('has three doors', () => {
     const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: object };
-    expect(Object.keys(exports)).toEqual(['.', './kernels', './package.json']);
+    expect(Object.keys(exports)).toEqual(['.', './kernels', './emoji-judge', './package.json']);
   });
 
   it('loads no binary when it is imported', async () => {
