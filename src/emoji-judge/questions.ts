@@ -66,8 +66,11 @@ export function makeQuestion(
   return { id: `${split}-${seed}-${index}`, artist, kind: kind, word, cells: shown, scene, answer };
 }
 
-/** cot: asked for reasons, with the gold ones; ask: the same without; direct: asked for the answer alone. */
-export type QuestionForm = 'ask' | 'cot' | 'direct';
+/**
+ * cot: asked for reasons, with the gold ones; ask: the same without; direct: asked for the answer alone; told: as cot, but
+ * words say what is in the cells, and there is no picture.
+ */
+export type QuestionForm = 'ask' | 'cot' | 'direct' | 'told';
 
 /** The item as a row; `solution` is the answer. */
 export function questionRow(item: QuestionItem, form: QuestionForm): Row {
@@ -75,10 +78,11 @@ export function questionRow(item: QuestionItem, form: QuestionForm): Row {
   const task = form === 'direct' ? taskWords.answer : questionWords[0];
   const completion =
     form === 'ask' ? undefined : form === 'direct' ? answerText(answer) : questionRationale(item) + answerText(answer);
+  const told = form === 'told';
   return {
-    id: form === 'direct' ? `${id}-direct` : id,
-    prompt: `${imageMark} ${task} ${kind} ${word}`,
-    images: [pictureOf(scene)],
+    id: form === 'direct' || told ? `${id}-${form}` : id,
+    prompt: `${told ? cells.join(' ') : imageMark} ${task} ${kind} ${word}`,
+    images: told ? [] : [pictureOf(scene)],
     ...(completion === undefined ? {} : { completion }),
     solution: answer,
     meta: { artist, kind, word, cells },

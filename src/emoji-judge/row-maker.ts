@@ -70,6 +70,8 @@ export function makeRows(bank: EmojiBank, seed: number, request: RowRequest): Ro
         return questionRow(questionOf(), 'cot');
       case 'question-direct':
         return questionRow(questionOf(), 'direct');
+      case 'question-told':
+        return questionRow(questionOf(), 'told');
     }
   });
 }

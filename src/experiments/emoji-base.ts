@@ -1,12 +1,14 @@
 /**
- * The model every experiment begins with: a small Qwen2.5-VL that has learned to name what pictures of three artists show.
- * The fourth artist, Noto, is in no training set of any experiment: the test pictures are of an artist never seen.
+ * The model an experiment begins with: a small Qwen2.5-VL that has learned to name what pictures of some artists show, and
+ * whatever else the experiment wants of its base. The last artist, Noto, is in no training set of any experiment: the test
+ * pictures are of an artist never seen.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EmojiBank } from '../emoji-judge/bank.js';
 import { questionWords } from '../emoji-judge/questions.js';
 import { quickstartPlan } from '../emoji-judge/quickstart.js';
+import type { RowRequest } from '../emoji-judge/row-maker.js';
 import { RowSource } from '../emoji-judge/row-source.js';
 import { scoreWord } from '../emoji-judge/scoring.js';
 import { writeJudgeFolder } from '../emoji-judge/vocabulary.js';
@@ -18,8 +20,14 @@ import { sft } from '../recipes/sft.js';
 import { RunFolder } from '../runs/run-folder.js';
 import type { SeedContext } from './experiment.js';
 
-/** Makes `out/base` once: perception alone, `steps` steps. Returns its folder. */
-export async function emojiBase(engine: Engine, bank: EmojiBank, context: SeedContext, steps: number): Promise<string> {
+/** Makes `out/base` once, in `steps` steps over rows of `requestOf`. Returns its folder. */
+export async function emojiBase(
+  engine: Engine,
+  bank: EmojiBank,
+  context: SeedContext,
+  steps: number,
+  requestOf: (index: number) => RowRequest,
+): Promise<string> {
   const { seed, out, signal, say } = context;
   const folder = join(out, 'base');
   if (existsSync(join(folder, 'model.safetensors'))) return folder;
@@ -29,15 +37,10 @@ export async function emojiBase(engine: Engine, bank: EmojiBank, context: SeedCo
   const model = await engine.createModel(await readJson(made, 'config.json'), { seed, companions: made });
   await using policy = await Policy.open(model, made, { threads: 1 });
   await using source = new RowSource(bank, seed);
-  const looks = source.dataset('look', perception.items, (index) => ({
-    split: 'look',
-    index,
-    artists: bank.seenArtists,
-    forms: ['look'],
-  }));
+  const data = source.dataset('base', perception.items, requestOf);
   const { budgetSeconds: _none, ...options } = perception.options;
-  const { loss } = await runRecipe(policy, sft({ data: looks, options: { ...options, steps, seed } }), signal);
-  say(`perception: loss ${loss?.toFixed(3) ?? '-'} after ${steps} steps`);
+  const { loss } = await runRecipe(policy, sft({ data, options: { ...options, steps, seed } }), signal);
+  say(`base: loss ${loss?.toFixed(3) ?? '-'} after ${steps} steps`);
   await model.exportHf(folder);
   await model.dispose();
   return folder;

@@ -103,7 +103,12 @@ async function runSeed(context: SeedContext): Promise<JrmResult> {
   const own = smoke ? smokePlan : plan;
   const bank = await loadEmojiBank();
   await using engine = await createEngine({ device: 'cpu', ...(threads === undefined ? {} : { threads }) });
-  const base = await emojiBase(engine, bank, context, own.baseSteps);
+  const base = await emojiBase(engine, bank, context, own.baseSteps, (index) => ({
+    split: 'look',
+    index,
+    artists: bank.seenArtists,
+    forms: ['look'],
+  }));
   const results: AlphaResult[] = [];
   let latency: Latency | undefined;
   for (const alpha of alphas) {

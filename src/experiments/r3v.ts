@@ -1,12 +1,13 @@
 /**
  * R3V on composed pictures: questions with known answers and no rationales, but for a few. Does self-training on refining and
  * selecting beat self-training on right solutions alone (STaR), and does asking the model to select beat voting? Every
- * variant begins with the same base and questions; the test shows an artist that no training has seen.
+ * variant begins with the same base, which names what two artists' pictures show and answers questions about words. The
+ * questions are about a third artist's pictures too; the test shows a fourth, whom no training has seen.
  */
 import { join } from 'node:path';
 import { pairsFromRows } from '../data/pairs.js';
 import type { Row } from '../data/rows.js';
-import { loadEmojiBank } from '../emoji-judge/bank.js';
+import { loadEmojiBank, type EmojiBank } from '../emoji-judge/bank.js';
 import { questionPerception, questionWords } from '../emoji-judge/questions.js';
 import { RowSource } from '../emoji-judge/row-source.js';
 import type { CellWords } from '../emoji-judge/scene.js';
@@ -116,7 +117,12 @@ async function runSeed(context: SeedContext): Promise<R3vExperimentResult> {
   const own = smoke ? smokePlan : plan;
   const bank = await loadEmojiBank();
   await using engine = await createEngine({ device: 'cpu', ...(threads === undefined ? {} : { threads }) });
-  const base = await emojiBase(engine, bank, context, own.baseSteps);
+  const base = await emojiBase(engine, bank, context, own.baseSteps, (index) => ({
+    split: 'base',
+    index,
+    artists: artistsWithRationales(bank),
+    forms: [index % 2 === 0 ? 'look' : 'question-told'],
+  }));
   await using source = new RowSource(bank, seed);
   const test = testOf(source, own);
   const zeroShot = await kept(join(out, 'base.json'), () =>
@@ -206,7 +212,7 @@ function runVariant(
         warmUp: source.dataset('r3v-warm-up', own.warmUp, (index) => ({
           split: 'r3v-warm-up',
           index,
-          artists: bank.seenArtists,
+          artists: artistsWithRationales(bank),
           forms: ['question-cot'],
         })),
         prompts,
@@ -257,6 +263,9 @@ async function runDpo(
     await pool.close();
   }
 }
+
+/** The base and the rationales know the pictures of these; the questions are about those of one more. */
+const artistsWithRationales = (bank: EmojiBank): readonly string[] => bank.seenArtists.slice(0, -1);
 
 const questionsOf = (source: RowSource, split: string, size: number, artists: readonly string[]) =>
   source.dataset(split, size, (index) => ({ split, index, artists, forms: ['question-ask'] }));
