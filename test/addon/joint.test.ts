@@ -359,7 +359,7 @@ describe('what is refused', () => {
     ['options.batchSize', { batchSize: 0 }],
     ['options.evaluateEvery', { evaluateEvery: 0 }],
   ])('%s in %j, before anything runs', (name, options) => {
-    expect(() => joint({ data: pairs(2), options: options as JointOptions })).toThrow(
+    expect(() => joint({ data: pairs(2), options: options })).toThrow(
       expect.objectContaining({ code: 'invalid_argument', fields: expect.objectContaining({ name }) as object }),
     );
   });
