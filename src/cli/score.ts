@@ -30,6 +30,7 @@ export async function scoreCommand(options: ScoreCommandOptions): Promise<void> 
   for await (const { batch, rows } of encodedAhead(opened, batchesOf(options, ended), ended)) {
     try {
       await scoreBatch(opened, batch, rows, ended, progress, summary);
+      if (options.input !== undefined) progress.passing(`[score] ${summary.progress(batch.total)}`);
     } catch (cause) {
       // The next batch is being read: standard input may stay open for ever.
       failed.abort(cause);
@@ -87,7 +88,6 @@ async function scoreBatch(
       summary.addPair(line);
     }
   }
-  progress.passing(`[score] ${summary.progress(batch.total)}`);
 }
 
 /** Counts of what was printed. */
@@ -120,7 +120,8 @@ class Summary {
   /** A pair of equal scores is wrong where the data prefer one, as in `accuracyWithoutTies`. */
   text(): string {
     const seconds = Math.max((performance.now() - this.#startedMs) / 1000, 1e-3);
-    const rate = `${(this.#numRows / seconds).toPrecision(3)} rows/s`;
+    const perSecond = this.#numRows / seconds;
+    const rate = `${perSecond < 10 ? perSecond.toFixed(1) : Math.round(perSecond)} rows/s`;
     if (this.#numPairs === 0) return `${this.#numRows} rows, ${rate}`;
     const accuracy =
       this.#numStrict === 0 ? '' : `accuracy ${((100 * this.#numRight) / this.#numStrict).toFixed(1)} % `;

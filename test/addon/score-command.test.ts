@@ -132,8 +132,11 @@ describe('rows', () => {
   });
 
   it('may be one, by flags: its answer is a turn before the reward token', async () => {
-    const scored = (...more: string[]): RowLine[] =>
-      linesOf<RowLine>(gavel(['--model', model, '--prompt', 'a cat', ...more]));
+    const scored = (...more: string[]): RowLine[] => {
+      const found = gavel(['--model', model, '--prompt', 'a cat', ...more]);
+      expect(found.stderr).toBe('');
+      return linesOf<RowLine>(found);
+    };
     const turns = [
       { role: 'user', content: 'a cat' },
       { role: 'assistant', content: [{ type: 'text' as const, text: 'this <image> one' }] },
