@@ -56,10 +56,15 @@ export { datasetFromRows, generatedDataset, type Dataset, type GeneratorOptions 
 export { JsonlDataset, JsonlPairs, type BadRow, type JsonlOptions } from './data/jsonl.js';
 export { ParquetDataset, ParquetPairs } from './data/parquet.js';
 export { openData, openPairs, type DataConfig, type OpenedData, type OpenedPairs } from './data/open-data.js';
-export type { DataFormat } from './data/formats.js';
+export { dataFormats, type DataFormat } from './data/formats.js';
+export { inspectData, type DataDescription, type InspectDataOptions, type RefusedRows } from './data/inspect-data.js';
+export type { Locality } from './data/local-order.js';
+export { batches, type Batch, type BatchOptions, type Cursor } from './data/shuffle.js';
 export {
   generatedPairs,
+  pairBatches,
   pairsFromRows,
+  type PairBatch,
   type PairDataset,
   type PairGeneratorOptions,
   type PairRow,
@@ -170,7 +175,7 @@ export { dpo, type DpoOptions, type DpoParts, type DpoResult } from './recipes/d
 export { joint, type JointParts, type JointResult } from './recipes/joint.js';
 export type { JointOptions } from './recipes/joint-options.js';
 export { evaluateScorerRecipe, type ScorerResult } from './recipes/evaluate-scorer.js';
-export { scoreRows, type RowScore } from './recipes/score-rows.js';
+export { scoreRows, type RowScore, type ScoreRowsOptions } from './recipes/score-rows.js';
 export { r3v, type Bootstrap, type R3vIteration, type R3vParts, type R3vResult } from './recipes/r3v.js';
 export type { R3vOptions } from './recipes/r3v-options.js';
 export { r3vPrompts, type R3vPrompts } from './recipes/r3v-prompts.js';

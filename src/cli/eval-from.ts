@@ -11,6 +11,7 @@ import type { Calibration } from '../evaluation/calibration.js';
 import { GavelError } from '../errors.js';
 import { scanJsonLines } from '../runs/json-lines.js';
 import { writeResults } from './eval-folder.js';
+import { isPairLine, scoredPairOf } from './score-lines.js';
 import { print, printJson } from './terminal.js';
 
 interface FromOptions {
@@ -65,7 +66,8 @@ async function readRecords(path: string): Promise<{ judgements: Judgement[]; pai
   for await (const { value } of scanJsonLines(path)) {
     line++;
     const where = `${path}:${line}`;
-    if (line === 1 ? isScored(value) : pairs.length > 0) pairs.push(parseScoredPair(value, where));
+    if (line === 1 ? isScored(value) : pairs.length > 0)
+      pairs.push(isPairLine(value) ? scoredPairOf(value, where) : parseScoredPair(value, where));
     else judgements.push(parseJudgement(value, where));
   }
   if (line === 0) {

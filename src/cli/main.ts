@@ -16,6 +16,7 @@ import { registerEval } from './eval-command.js';
 import { exitCodeHelp, exitCodeOf, exitCodes } from './exit-codes.js';
 import { InterruptedError } from './interrupt.js';
 import { registerRuns } from './runs-command.js';
+import { registerScore } from './score-command.js';
 
 const integer = (text: string): number => {
   const value = Number(text);
@@ -108,6 +109,8 @@ function build(): Command {
       const { judgeCommand } = await import('./judge.js');
       await judgeCommand({ ...options, json: isJson(command) });
     });
+
+  registerScore(program, { integer, number, collect, modelHelp });
 
   registerData(program);
 

@@ -101,12 +101,14 @@ export interface GeneratorOptions {
   size: number;
   /** Everything the rows depend on (seed, version of the maker); it becomes the fingerprint. */
   key: string;
+  /** As of `Dataset`: where rows are made from those of a file. */
+  locality?: Locality | undefined;
   /** The row of an index. Must give the same row every time it is asked. */
   make: (index: number) => Row | Promise<Row>;
 }
 
 /** A data set whose rows are made when asked for, so that pictures of many rows never exist at once. */
-export function generatedDataset({ name, size, key, make }: GeneratorOptions): Dataset {
+export function generatedDataset({ name, size, key, locality, make }: GeneratorOptions): Dataset {
   if (!Number.isSafeInteger(size) || size < 0) throw expected('invalid_argument', 'size', 'an integer >= 1', size);
   checkNotEmpty(name, size);
   return {
@@ -116,6 +118,7 @@ export function generatedDataset({ name, size, key, make }: GeneratorOptions): D
       .update(JSON.stringify([name, size, key]))
       .digest('hex')
       .slice(0, 32),
+    locality,
     row: async (index) => {
       checkIndex(name, index, size);
       const row = await make(index);

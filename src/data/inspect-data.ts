@@ -14,15 +14,19 @@ export interface RefusedRows {
   first: BadRow;
 }
 
+/** What `inspectData` finds in a file, or in the shards of a folder. */
 export interface DataDescription {
   kind: 'parquet' | 'json';
   files: string[];
   /** Rows that can be used. */
   rows: number;
+  /** How many usable rows have each form. */
   formats: Partial<Record<DataFormat, number>>;
   /** What the rows are; null where there are both, or none. */
   gives: 'rows' | 'pairs' | null;
+  /** That of the data set which leaves the bad rows out. */
   fingerprint: string;
+  /** As recipes see it; null where `gives` is. */
   first: Row | PairRow | null;
   numBad: number;
   /** By how often they occur. */
@@ -38,7 +42,7 @@ export interface InspectDataOptions extends Pick<JsonlOptions, 'imageFolder' | '
 const maxReasons = 50;
 
 /**
- * Checks every row. Bad rows are counted, never thrown; errors are those of the files themselves and 'bad_data' for an ambiguous
+ * Checks every row of a JSONL, JSON or Parquet file, or of a folder of shards. Bad rows are counted, never thrown; errors are those of the files themselves and 'bad_data' for an ambiguous
  * form.
  */
 export async function inspectData(

@@ -251,7 +251,8 @@ function isKeyed(head: string, format: DataFormat | undefined): boolean {
   return new RegExp(`^(\\u00ef\\u00bb\\u00bf)?\\s*\\{\\s*"${key}"\\s*:\\s*\\{`).test(head);
 }
 
-function parseRow(bytes: Buffer, keyed: boolean): { value: unknown } | { reason: string } {
+/** The JSON value of the bytes of a row. */
+export function parseRow(bytes: Buffer, keyed: boolean): { value: unknown } | { reason: string } {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     if (!keyed) return { value: JSON.parse(text) as unknown };

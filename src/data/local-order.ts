@@ -45,6 +45,39 @@ export function localOrder(
   };
 }
 
+/** Rows of a source: those at `indices`, in that order. */
+export interface SourcePart {
+  locality: Locality | undefined;
+  indices: readonly number[];
+}
+
+/** Rows that are cheap to read anywhere are cut into blocks of this many, where others beside them have blocks. */
+export const freeBlockRows = 256;
+
+/**
+ * The locality of parts of sources, one behind the other: neighbours from one block stay a run, which takes what the whole
+ * block takes. Undefined where no source has blocks.
+ */
+export function localityOfParts(parts: readonly SourcePart[]): Locality | undefined {
+  if (parts.every(({ locality }) => locality === undefined)) return undefined;
+  const runs: { rows: number[]; bytes: number[] } = { rows: [], bytes: [] };
+  for (const { locality, indices } of parts) {
+    const starts = locality && cumulative(locality.rows);
+    let current = -1;
+    for (const [position, index] of indices.entries()) {
+      const block = starts === undefined ? Math.floor(position / freeBlockRows) : indexIn(starts, index);
+      if (block === current) {
+        runs.rows[runs.rows.length - 1]!++;
+        continue;
+      }
+      current = block;
+      runs.rows.push(1);
+      runs.bytes.push(locality?.bytes[block] ?? 0);
+    }
+  }
+  return runs;
+}
+
 function blockOrder(count: number, seed: number, epoch: number): number[] {
   const at = permutation(count, seed, epoch);
   return Array.from({ length: count }, (_, position) => at(position));

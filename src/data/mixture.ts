@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { GavelError } from '../errors.js';
 import { checkIndex, checkNotEmpty } from './dataset.js';
-import { indexIn, type Locality } from './local-order.js';
+import { freeBlockRows, indexIn, type Locality } from './local-order.js';
 import { randomIndices, sampledIndex, sampleOf, sampleSize, type Sample } from './sampling.js';
 
 /** A data set that can be part of a mixture. `read` gives its row or pair with ids changed as `rename` says. */
@@ -48,9 +48,6 @@ export interface Mixture<T> {
   locality: Locality | undefined;
   read: (index: number) => Promise<T>;
 }
-
-/** Rows of sources without blocks are cut into blocks of this many for the order of an epoch, unless others have blocks. */
-const freeBlockRows = 256;
 
 /**
  * Mixes sources. Ids: a source that has an id in common with another one gets its name as a prefix ("name/id"), numbered where

@@ -6,6 +6,7 @@ import { Worker } from 'node:worker_threads';
 import { GavelError } from '../errors.js';
 import type { BadRow } from './bad-row.js';
 import type { ParquetOpenOptions, ParquetRecord, ParquetSummary } from './parquet-store.js';
+import type { PlainRecord } from './parquet-values.js';
 import type { ParquetReply, ParquetRequest } from './parquet-worker.js';
 import { reviveError } from './plain-error.js';
 
@@ -66,6 +67,18 @@ export class ParquetThread {
   async record(store: number, index: number): Promise<ParquetRecord> {
     const reply = await this.#ask({ type: 'record', store, index });
     return (reply as Extract<ParquetReply, { type: 'record' }>).record;
+  }
+
+  /** Opens one file to be read row by row; `close` ends it. */
+  async openRows(path: string): Promise<number> {
+    const reply = await this.#ask({ type: 'openRows', path });
+    return (reply as Extract<ParquetReply, { type: 'rowsOpened' }>).store;
+  }
+
+  /** The next row of a file opened by `openRows`; undefined behind the last. */
+  async nextRow(store: number): Promise<PlainRecord | undefined> {
+    const reply = await this.#ask({ type: 'nextRow', store });
+    return (reply as Extract<ParquetReply, { type: 'row' }>).record;
   }
 
   async close(store: number): Promise<void> {

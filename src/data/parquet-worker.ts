@@ -5,12 +5,16 @@
 import { parentPort } from 'node:worker_threads';
 import type { BadRow } from './bad-row.js';
 import { ParquetStore, type ParquetOpenOptions, type ParquetRecord, type ParquetSummary } from './parquet-store.js';
+import { ParquetRowReader } from './parquet-row-reader.js';
+import type { PlainRecord } from './parquet-values.js';
 import { plainError, type PlainError } from './plain-error.js';
 import { yieldToMainThread } from './thread-priority.js';
 
 export type ParquetRequest =
   | { id: number; type: 'open'; options: ParquetOpenOptions; cancelled: SharedArrayBuffer }
   | { id: number; type: 'record'; store: number; index: number }
+  | { id: number; type: 'openRows'; path: string }
+  | { id: number; type: 'nextRow'; store: number }
   | { id: number; type: 'close'; store: number }
   | { id: number; type: 'end' };
 
@@ -18,12 +22,15 @@ export type ParquetReply =
   | { id: number; type: 'skip'; bad: BadRow }
   | { id: number; type: 'opened'; store: number; summary: ParquetSummary }
   | { id: number; type: 'record'; record: ParquetRecord }
+  | { id: number; type: 'rowsOpened'; store: number }
+  | { id: number; type: 'row'; record: PlainRecord | undefined }
   | { id: number; type: 'closed' }
   | { id: number; type: 'failed'; error: PlainError };
 
 function serve(port: NonNullable<typeof parentPort>): void {
   yieldToMainThread();
   const stores = new Map<number, ParquetStore>();
+  const readers = new Map<number, ParquetRowReader>();
   const post = (reply: ParquetReply, transfer: ArrayBuffer[] = []): void => port.postMessage(reply, transfer);
 
   async function answer(request: ParquetRequest): Promise<void> {
@@ -41,16 +48,24 @@ function serve(port: NonNullable<typeof parentPort>): void {
     } else if (type === 'record') {
       const record = await stores.get(request.store)!.record(request.index);
       if ('bad' in record) return post({ id, type: 'record', record });
-      // The block keeps its pictures for the next epoch: what leaves is a copy.
-      const embedded = record.embedded.map((bytes) => Uint8Array.prototype.slice.call(bytes));
-      const buffers = embedded.map(({ buffer }) => buffer);
+      // The block keeps its pictures for the next epoch.
+      const { embedded, buffers } = copied(record.embedded);
       post({ id, type: 'record', record: { ...record, embedded } }, buffers);
+    } else if (type === 'openRows') {
+      readers.set(id, await ParquetRowReader.open(request.path));
+      post({ id, type: 'rowsOpened', store: id });
+    } else if (type === 'nextRow') {
+      const record = await readers.get(request.store)!.next();
+      if (record === undefined) return post({ id, type: 'row', record });
+      const { embedded, buffers } = copied(record.embedded);
+      post({ id, type: 'row', record: { ...record, embedded } }, buffers);
     } else if (type === 'close') {
-      await stores.get(request.store)?.close();
+      await (stores.get(request.store) ?? readers.get(request.store))?.close();
       stores.delete(request.store);
+      readers.delete(request.store);
       post({ id, type: 'closed' });
     } else {
-      for (const store of stores.values()) await store.close();
+      for (const opened of [...stores.values(), ...readers.values()]) await opened.close();
       port.close();
     }
   }
@@ -65,6 +80,12 @@ function serve(port: NonNullable<typeof parentPort>): void {
       }
     });
   });
+}
+
+/** What may leave the thread: pictures are views of what was decoded for a whole block. */
+function copied(pictures: readonly Uint8Array[]): { embedded: Uint8Array[]; buffers: ArrayBuffer[] } {
+  const embedded = pictures.map((bytes) => Uint8Array.from(bytes));
+  return { embedded, buffers: embedded.map(({ buffer }) => buffer) };
 }
 
 function stopIf(cancelled: Int32Array): void {

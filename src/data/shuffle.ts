@@ -18,7 +18,9 @@ export interface Cursor {
   fingerprint: string;
 }
 
+/** How a data set is iterated. */
 export interface BatchOptions {
+  /** Rows of a batch, at least 1; the last of an epoch may be shorter. */
   batchSize: number;
   /** Key of the order; 0 by default. Ignored where `cursor` says it. */
   seed?: number;

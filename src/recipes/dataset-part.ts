@@ -1,9 +1,10 @@
 /** Some rows of a data set, or all of them asked otherwise, as a data set: what a router hands on. */
 import { generatedDataset, type Dataset } from '../data/dataset.js';
 import type { Row } from '../data/rows.js';
+import { localityOfParts } from '../data/local-order.js';
 import { GavelError } from '../errors.js';
 
-/** Rows at `indices` of `whole`, in that order. Errors: 'bad_data' when there is none. */
+/** Rows at `indices` of `whole`, in that order; over blocks of a file, ascending ones are read fastest. Errors: 'bad_data' when there is none. */
 export function datasetPart(whole: Dataset, name: string, indices: readonly number[]): Dataset {
   if (indices.length === 0) {
     throw new GavelError(
@@ -17,6 +18,7 @@ export function datasetPart(whole: Dataset, name: string, indices: readonly numb
     name,
     size: indices.length,
     key: `${whole.fingerprint} ${indices.join(',')}`,
+    locality: localityOfParts([{ locality: whole.locality, indices }]),
     make: (index) => whole.row(indices[index]!),
   });
 }
@@ -27,6 +29,7 @@ export function mappedDataset(whole: Dataset, name: string, map: (row: Row) => R
     name,
     size: whole.size,
     key: whole.fingerprint,
+    locality: whole.locality,
     make: async (index) => map(await whole.row(index)),
   });
 }

@@ -27,7 +27,7 @@ export async function evaluateScorer(
   const pairs: PairRow[] = [];
   const scores: { first: RowScore; second: RowScore }[] = [];
   const pace = new Pace();
-  let right = 0;
+  const counted = { strict: 0, right: 0 };
   for (let start = 0; start < data.size; start += chunkPairs) {
     context.signal.throwIfAborted();
     const count = Math.min(chunkPairs, data.size - start);
@@ -41,7 +41,10 @@ export async function evaluateScorer(
       const [first, second] = [found[2 * i]!, found[2 * i + 1]!];
       pairs.push({ id, preference, ...(meta && { meta }) } as PairRow);
       scores.push({ first, second });
-      if (preference !== 'tie') right += Number((preference === 'first') === first.fused.mu > second.fused.mu);
+      if (preference === 'tie') continue;
+      const margin = first.fused.mu - second.fused.mu;
+      counted.strict++;
+      counted.right += Number(preference === 'first' ? margin > 0 : margin < 0);
     }
     const seconds = (performance.now() - startedMs) / 1000;
     context.emit({
@@ -50,7 +53,7 @@ export async function evaluateScorer(
       purpose: data.name,
       done: start + count,
       total: data.size,
-      accuracy: right / pairs.length,
+      accuracy: counted.right / Math.max(counted.strict, 1),
       tokensPerSecond: 0,
       secondsLeft: (seconds / pairs.length) * (data.size - pairs.length),
     });

@@ -140,13 +140,16 @@ export function packPairs(pairs: readonly EncodedPair[], tokenId: number): Nativ
   return pairs.flatMap(({ first, second }) => [scoredGroup(first, tokenId, true), scoredGroup(second, tokenId, true)]);
 }
 
-/** The two losses with their weights; one of weight 0 is not computed at all. */
+/** The two losses with their weights; one of weight 0 is not computed at all, and with `alpha` 1 no label is read. */
 export function jointObjectives(
   pairs: readonly PairRow[],
   head: RewardHead,
   options: Pick<ResolvedJointOptions, 'alpha' | 'ranking' | 'labels'>,
 ): Objective[] {
   const { alpha, ranking, labels } = options;
+  const language: Objective = { kind: 'nll', weight: alpha, normalization: 'tokens' };
+  if (alpha === 1) return [language];
+  const canTie = ranking.loss === 'bradley_terry_ties';
   const objective: Objective = {
     kind: 'ranking',
     weight: 1 - alpha,
@@ -154,20 +157,25 @@ export function jointObjectives(
     fusion: head.fusion,
     ...(ranking.loss === 'regression'
       ? { targets: targetsOf(pairs, head) }
-      : { pairs: labels === 'overall' ? preferencesOf(pairs) : labelsOf(pairs, head) }),
+      : { pairs: labels === 'overall' ? preferencesOf(pairs, canTie) : labelsOf(pairs, head, canTie) }),
   };
-  return [objective, { kind: 'nll', weight: alpha, normalization: 'tokens' }];
+  return [objective, language];
 }
 
 const sign: Readonly<Record<Preference, number>> = { first: 1, second: -1, tie: 0 };
 const noLabel = 2;
 
 /** The preferred candidate of each pair is the chosen one; a tie keeps its order. */
-function preferencesOf(pairs: readonly PairRow[]): {
+function preferencesOf(
+  pairs: readonly PairRow[],
+  canTie: boolean,
+): {
   chosen: Int32Array;
   rejected: Int32Array;
   ties: Uint8Array;
 } {
+  const tie = pairs.find(({ preference }) => preference === 'tie');
+  if (tie !== undefined && !canTie) throw tied(tie, 'preference');
   const firstWins = pairs.map(({ preference }) => preference !== 'second');
   return {
     chosen: Int32Array.from(firstWins, (first, i) => 2 * i + (first ? 0 : 1)),
@@ -180,10 +188,13 @@ function preferencesOf(pairs: readonly PairRow[]): {
 function labelsOf(
   pairs: readonly PairRow[],
   { names }: RewardHead,
+  canTie: boolean,
 ): { chosen: Int32Array; rejected: Int32Array; labels: Int32Array } {
   const labels = pairs.flatMap((pair) => {
     const own = names.map((name) => pair.dimensions?.[name] ?? (name === 'overall' ? pair.preference : undefined));
     if (own.every((label) => label === undefined)) throw lacks(pair, `a preference in one of ${names.join(', ')}`);
+    const tie = own.indexOf('tie');
+    if (tie >= 0 && !canTie) throw tied(pair, names[tie]!);
     return own.map((label) => (label === undefined ? noLabel : sign[label]));
   });
   return {
@@ -201,6 +212,15 @@ function targetsOf(pairs: readonly PairRow[], { names }: RewardHead): Float32Arr
       if (scores === undefined) throw lacks(pair, '`scores` of both candidates');
       return [scores.first, scores.second].flatMap((own) => names.map((name) => own[name] ?? NaN));
     }),
+  );
+}
+
+function tied({ id }: PairRow, name: string): GavelError {
+  return new GavelError(
+    'bad_data',
+    `Expected a preference for first or second in \`${name}\` of pair "${id}" but received a tie. Leave the pair out, or ` +
+      'choose the ranking loss `bradley_terry_ties`.',
+    { fields: { id, name } },
   );
 }
 

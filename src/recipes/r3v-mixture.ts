@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { generatedDataset, type Dataset } from '../data/dataset.js';
+import { localityOfParts } from '../data/local-order.js';
 import type { Row } from '../data/rows.js';
 import { GavelError } from '../errors.js';
 import { goldAnswer } from '../rewards/accuracy.js';
@@ -74,7 +75,14 @@ export async function r3vMixture(parts: MixtureParts): Promise<{ data: Dataset |
   const make = (position: number): Promise<Row> => rowOf(parts, entries[position]!);
   const key = createHash('sha256').update(JSON.stringify([data.fingerprint, warmUp?.fingerprint, weights]));
   for (const entry of entries) key.update(JSON.stringify(entry));
-  return { data: generatedDataset({ name, size: entries.length, key: key.digest('hex'), make }), counts };
+  // Those of the warm-up come first.
+  const indicesOf = (isWarmUp: boolean): number[] =>
+    entries.flatMap(({ kind, index }) => ((kind === 'warmUp') === isWarmUp ? [index] : []));
+  const locality = localityOfParts([
+    { locality: warmUp?.locality, indices: indicesOf(true) },
+    { locality: data.locality, indices: indicesOf(false) },
+  ]);
+  return { data: generatedDataset({ name, size: entries.length, key: key.digest('hex'), locality, make }), counts };
 }
 
 function copiesOf({ kindWeights, seed }: MixtureParts, kind: MixtureKind, id: string): number {

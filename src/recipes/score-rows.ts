@@ -24,7 +24,8 @@ export function rewardHeadOf(model: Model): RewardHead {
   if (model.rewardHead !== undefined) return model.rewardHead;
   throw new GavelError(
     'invalid_argument',
-    'Expected a model with a reward head but this one has none. Load a checkpoint that was saved with one, or give the option `rewardHead`.',
+    'Expected a model with a reward head but this one has none. Load a checkpoint that was saved with one, or give the option ' +
+      '`rewardHead` (in run.yaml `model.rewardHead`) and train it by the recipe `joint` (docs/training.md).',
   );
 }
 
@@ -44,23 +45,37 @@ export function scoredGroup(row: EncodedRow, tokenId: number, withCompletion: bo
   };
 }
 
-/**
- * Scores rows in their order; `states` gets the hidden states at the reward token, [rows, hidden]. Errors: those of encoding
- * and of `model.score`.
- */
-export async function scoreRows(
+export interface ScoreRowsOptions {
+  signal: AbortSignal;
+  /** Gets the hidden states at the reward token, [rows, hidden]. */
+  states?: (states: Float32Array) => void;
+}
+
+/** Scores rows in their order. Errors: those of encoding and of `model.score`. */
+export async function scoreRows(policy: Policy, rows: readonly Row[], options: ScoreRowsOptions): Promise<RowScore[]> {
+  return scoreEncoded(policy, await encodeScored(policy, rows, options.signal), options);
+}
+
+/** Rows as `scoreEncoded` takes them: without their completions, which a score never reads. */
+export function encodeScored(policy: Policy, rows: readonly Row[], signal: AbortSignal): Promise<EncodedRow[]> {
+  return policy.encode(
+    rows.map(({ completion: _completion, ...row }) => row),
+    signal,
+  );
+}
+
+/** The same of rows that are encoded already. */
+export async function scoreEncoded(
   policy: Policy,
-  rows: readonly Row[],
-  options: { signal: AbortSignal; states?: (states: Float32Array) => void },
+  encoded: readonly EncodedRow[],
+  { signal, states }: ScoreRowsOptions,
 ): Promise<RowScore[]> {
-  const { signal, states } = options;
   const head = rewardHeadOf(policy.model);
-  const encoded = await policy.encode(rows, signal);
   const groups = encoded.map((row) => scoredGroup(row, head.tokenId, false));
   const scores = await policy.model.score(groups, { states: states !== undefined, signal });
   if (states !== undefined) states(scores.states);
   const heads = scores.heads;
-  return rows.map((_, i) => {
+  return encoded.map((_, i) => {
     const mu = [...scores.mu.subarray(i * heads, (i + 1) * heads)];
     const sigma = [...scores.logSigma.subarray(i * heads, (i + 1) * heads)].map(Math.exp);
     return { mu, sigma, fused: fuseHeads(mu, sigma, head.fusion) };

@@ -15,7 +15,7 @@ import { train } from '../../src/recipes/job.js';
 import { Policy } from '../../src/recipes/policy.js';
 import { RunFolder } from '../../src/runs/run-folder.js';
 import { command } from './bad-input.js';
-import { temporaryFolder, textFolder } from './model-fixture.js';
+import { goldens, temporaryFolder, textFolder, visionFolder } from './model-fixture.js';
 
 const engine = await createEngine({ threads: 2 });
 afterAll(() => engine.dispose());
@@ -191,6 +191,20 @@ describe('gavel eval', () => {
     const result = JSON.parse(stdout) as EvaluationResult & { benchmark: string; headlines: { name: string }[] };
     expect(result).toMatchObject({ benchmark: 'mmrb2', count: 2, orderConsistency: expect.any(Number) as number });
     expect(result.headlines.map(({ name }) => name)).toEqual(['t2i', 'edit', 'interleaved', 'reasoning', 'overall']);
+  });
+
+  it('asks a benchmark of a published Parquet file, pictures inside', () => {
+    const data = join(goldens, 'data/benchmarks/vl-reward-bench');
+    const asked = ['--benchmark', 'vl-reward-bench', '--data', data, '--one-order', '--max-new-tokens', '2', '--json'];
+    const { status, stdout, stderr } = gavel([
+      '--model',
+      visionFolder,
+      ...asked,
+      '--prompt',
+      '{context} {first} {second}',
+    ]);
+    expect(status, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ benchmark: 'vl-reward-bench', count: 5 });
   });
 
   it('evaluates scored pairs', async () => {

@@ -29,6 +29,7 @@ export interface JudgeModel {
   numLayers?: number;
   dtype?: 'fp32' | 'bf16';
   lora?: { rank: number; vision?: boolean; exclude?: string[] };
+  rewardHead?: { hiddenSizes: number[] };
 }
 
 /** An engine and the data of one test file. */

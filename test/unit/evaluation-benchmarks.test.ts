@@ -1,8 +1,10 @@
 /** Benchmark loaders on small files of the published forms, and on files that do not fit. */
-import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { parquetRows } from '../../src/data/parquet-rows.js';
 import { checkImageCount } from '../../src/data/rows.js';
 import { headlinesOf } from '../../src/evaluation/benchmarks/headlines.js';
 import { defaultTemplates, judgeRow } from '../../src/evaluation/benchmarks/judge-prompt.js';
@@ -167,7 +169,8 @@ describe('VLRewardBench', () => {
     await expect(load(join(await filesOf({}), 'none.jsonl'))).rejects.toMatchObject({ code: 'io' });
     await expect(load(join(await filesOf({ 'a.csv': 1 }), 'a.csv'))).rejects.toMatchObject({ code: 'unsupported' });
     await expect(load(join(await filesOf({ 'a.parquet': 1 }), 'a.parquet'))).rejects.toMatchObject({
-      code: 'unsupported',
+      code: 'bad_data',
+      message: expect.stringMatching(/^Expected a Parquet file at ".*a\.parquet" but received: /) as string,
     });
     await expect(load(await filesOf({ 'a.jsonl': [7] }))).rejects.toThrow(/a\.jsonl:1/);
     const broken = await filesOf({ 'a.jsonl': [row('a_1')] });
@@ -185,6 +188,77 @@ describe('VLRewardBench', () => {
       goldChoice: 'second',
       row: { images: [{ bytes: new Uint8Array([1]) }] },
     });
+  });
+});
+
+describe('Parquet files as the hub publishes them', () => {
+  const published = (name: string): string => join(import.meta.dirname, '../goldens/data/benchmarks', name);
+  const sha256 = (image: unknown): string =>
+    createHash('sha256')
+      .update((image as { bytes: Uint8Array }).bytes)
+      .digest('hex');
+
+  it('give the pairs, pictures and ids that the same rows give as JSON Lines', async () => {
+    const folder = published('vl-reward-bench');
+    const set = await loadBenchmark('vl-reward-bench', folder);
+    expect(set).toMatchObject({ size: 5, numTiesSkipped: 0 });
+    const items = await Promise.all(Array.from({ length: set.size }, (_, i) => set.item(i)));
+    expect(items.map(({ row, goldChoice, subsets }) => [row.id, goldChoice, subsets['group']])).toEqual([
+      ['mmmu_1', 'first', 'reasoning'],
+      ['svit-2', 'second', 'general'],
+      ['RLHF-V-3', 'first', 'hallucination'],
+      ['RLHF-V-3 #2', 'second', 'hallucination'],
+      ['wildvision-battle-5', 'first', 'general'],
+    ]);
+    // The same again as lines, the pictures as base64.
+    const rows: Record<string, unknown>[] = [];
+    for await (const values of parquetRows(join(folder, 'data/test-00000-of-00001.parquet'))) rows.push(values);
+    expect(rows.map(({ id, human_ranking: ranking, judge }) => [id, ranking, judge])[1]).toEqual([
+      'svit-2',
+      [1, 0],
+      undefined,
+    ]);
+    const lines = rows.map((values) => ({
+      ...values,
+      image: { bytes: Buffer.from(values['image'] as Uint8Array).toString('base64') },
+    }));
+    const fromLines = await loadBenchmark('vl-reward-bench', await filesOf({ 'test.jsonl': lines }));
+    for (const [i, item] of items.entries()) {
+      const other = await fromLines.item(i);
+      expect(other.row.prompt).toEqual(item.row.prompt);
+      expect(other.row.images.map(sha256)).toEqual(item.row.images.map(sha256));
+    }
+    expect(fromLines.fingerprint).toBe(set.fingerprint);
+    expect(new Set(items.map(({ row }) => sha256(row.images[0]))).size).toBe(5);
+    expect(textOf(items[0]!.row.prompt)).toContain('How many, 0? 日本\n\nAnswer 1:\nTwo.\n\nAnswer 2:\nThree 0.');
+  });
+
+  it('may hold lists of pictures, and names of classes', async () => {
+    const set = await loadBenchmark('edit-reward-bench-editscore', published('edit-reward-bench-editscore'));
+    expect(set.size).toBe(2);
+    const { row, subsets } = await set.item(0);
+    expect([row.id, subsets]).toEqual([
+      'color_alter consistency 0a 0b',
+      { dimension: 'consistency', task: 'color_alter', group: 'appearance' },
+    ]);
+    expect(new Set(row.images.map(sha256)).size).toBe(3);
+  });
+
+  it('of another benchmark are refused by row and column', async () => {
+    await expect(loadBenchmark('genai-bench', published('vl-reward-bench'))).rejects.toMatchObject({
+      code: 'bad_data',
+      fields: { place: 'test-00000-of-00001.parquet:1' },
+    });
+  });
+
+  it('that are cut off are refused, and an abort ends the reading', async () => {
+    const folder = await filesOf({});
+    const whole = await readFile(join(published('vl-reward-bench'), 'data/test-00000-of-00001.parquet'));
+    await writeFile(join(folder, 'test.parquet'), whole.subarray(0, -20));
+    await expect(loadBenchmark('vl-reward-bench', folder)).rejects.toMatchObject({ code: 'bad_data' });
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(loadBenchmark('vl-reward-bench', published('vl-reward-bench'), { signal })).rejects.toThrow('enough');
+    await expect(parquetRows(join(folder, 'none.parquet')).next()).rejects.toMatchObject({ code: 'io' });
   });
 });
 

@@ -19,35 +19,36 @@ const afterImport = mappedAddons();
 
 const values = `
   DataThreads Engine GavelError JsonlDataset JsonlPairs Model ParquetDataset ParquetPairs Policy Processor Reference RunFolder SamplePool
-  SampleRun StepReporter Tokenizer accuracyReward agreementOf answerJudge balanceOrder benchmarkNames bootstrapInterval calibrationOf
-  compareSelections comparisonPlots computeAdvantages createEngine datasetFromRows datasetPart defaultJudge deviceInfo dpo dpoPairs
-  effectiveRank errorCodes estimateMemory evaluate evaluateRewards evaluateScorerRecipe evaluateScores evaluationTables
-  exactDigitsVerifier exchangeCandidates extractAnswer fileEvaluationSet findRuns formatReward fuseScores generatedDataset generatedPairs
-  grpo hasLooseFormat hasStrictFormat importGguf joint jsonSchemaOf judgingRow lenientVerifier loadBenchmark majorityVote markSamples
-  markdownTables openData openPairs optionLetterVerifier overlongPenalty pairedBootstrap pairsFromRows parseCompletion parseJudgement
-  parseScore passAtK pipeline plainTables positionOf preferByScore preferenceProbability questionSet r3v r3vPrompts readRunHistory
-  readRunReport rejection relaxedNumericVerifier reliabilityPlot resolveCheckpoint runPlots scorePairs scoreReward scoreRows scoreVerifier
-  selectEvaluation sft stepLoop strictVerifier summarize supervisedGroup swapCandidates tabmwpVerifier train trainEventTypes
-  unifiedRewardThink unifiedRewardThinkStages verbSchemas verdictText verifierByName verifierNames wilsonInterval writePlots
-  writeSamplesParquet
+  SampleRun StepReporter Tokenizer accuracyReward agreementOf answerJudge balanceOrder batches benchmarkNames bootstrapInterval
+  calibrationOf compareSelections comparisonPlots computeAdvantages createEngine dataFormats datasetFromRows datasetPart defaultJudge
+  deviceInfo dpo dpoPairs effectiveRank errorCodes estimateMemory evaluate evaluateRewards evaluateScorerRecipe evaluateScores
+  evaluationTables exactDigitsVerifier exchangeCandidates extractAnswer fileEvaluationSet findRuns formatReward fuseScores
+  generatedDataset generatedPairs grpo hasLooseFormat hasStrictFormat importGguf inspectData joint jsonSchemaOf judgingRow lenientVerifier
+  loadBenchmark majorityVote markSamples markdownTables openData openPairs optionLetterVerifier overlongPenalty pairBatches
+  pairedBootstrap pairsFromRows parseCompletion parseJudgement parseScore passAtK pipeline plainTables positionOf preferByScore
+  preferenceProbability questionSet r3v r3vPrompts readRunHistory readRunReport rejection relaxedNumericVerifier reliabilityPlot
+  resolveCheckpoint runPlots scorePairs scoreReward scoreRows scoreVerifier selectEvaluation sft stepLoop strictVerifier summarize
+  supervisedGroup swapCandidates tabmwpVerifier train trainEventTypes unifiedRewardThink unifiedRewardThinkStages verbSchemas verdictText
+  verifierByName verifierNames wilsonInterval writePlots writeSamplesParquet
 `;
 
 const types = `
-  AdvantageOptions Advantages Agreement AnswerForm BadRow Bootstrap BootstrapOptions BootstrapResult Calibration ChatMessage Checkpoint
-  CheckpointManifest CheckpointSaved Choice Completion CompletionInput ContentPart CreateModelOptions DataConfig DataFormat
-  DataThreadsOptions Dataset DecodeTextOptions DpoOptions DpoParts DpoResult DrawOptions DrawnCompletion EncodeOptions EncodedRow
-  EngineOptions ErrorCode ErrorFields EstimateMemoryOptions EvaluateOptions EvaluationEnd EvaluationItem EvaluationResult EvaluationSet
-  Evaluator FileEvaluationOptions GeneratorOptions Group GrpoOptions GrpoParts GrpoResult HeadFusion ImageInput ImageSource
-  IncrementalDecoder Interval JointOptions JointParts JointResult JsonlOptions Judge Judgement JudgingKind JudgingRowOptions JudgingTask
-  LoadModelOptions Logprobs LogprobsOptions MarkOptions MarkResult MarkedItem MarkedSample Memory MemoryEstimate ModelDtype NamedReward
-  NoteTaken Objective OpenedData OpenedPairs OptimizerResult OptimizerStepOptions PairDataset PairGeneratorOptions PairRow
-  ParsedCompletion PipelineStage PoolReadOptions Preference ProcessorOptions QuestionSetOptions R3vIteration R3vOptions R3vParts
-  R3vPrompts R3vResult RankingObjective Recipe RecipeContext RejectionOptions RejectionParts RejectionResult ResolveOptions RewardFunction
-  RewardHead RewardHeadOptions RewardInput RewardTable Row RowScore RunConfig RunEnd RunHistory RunOptions RunReport RunStage SampleEntry
-  SampleOptions SampleQuery SampleRequest SampleStats SamplingProgress SaveOptions ScoreEvaluation ScoreOptions ScoredPair ScorerResult
-  Scores ScoringEnd SelectEvaluationOptions SelectEvaluationParts SelectEvaluationResult SftOptions SftParts SftResult StageEnd
-  StageResults StageStart StepEnd StepOptions StepPlan StepResult SwapOptions TensorInfo TensorKind TrainEvent TrainJob TrainOptions
-  TrainResult UnifiedRewardThinkOptions UnifiedRewardThinkParts Verdict Verifier VerifierName VideoOptions VideoSource
+  AdvantageOptions Advantages Agreement AnswerForm BadRow Batch BatchOptions Bootstrap BootstrapOptions BootstrapResult Calibration
+  ChatMessage Checkpoint CheckpointManifest CheckpointSaved Choice Completion CompletionInput ContentPart CreateModelOptions Cursor
+  DataConfig DataDescription DataFormat DataThreadsOptions Dataset DecodeTextOptions DpoOptions DpoParts DpoResult DrawOptions
+  DrawnCompletion EncodeOptions EncodedRow EngineOptions ErrorCode ErrorFields EstimateMemoryOptions EvaluateOptions EvaluationEnd
+  EvaluationItem EvaluationResult EvaluationSet Evaluator FileEvaluationOptions GeneratorOptions Group GrpoOptions GrpoParts GrpoResult
+  HeadFusion ImageInput ImageSource IncrementalDecoder InspectDataOptions Interval JointOptions JointParts JointResult JsonlOptions Judge
+  Judgement JudgingKind JudgingRowOptions JudgingTask LoadModelOptions Locality Logprobs LogprobsOptions MarkOptions MarkResult MarkedItem
+  MarkedSample Memory MemoryEstimate ModelDtype NamedReward NoteTaken Objective OpenedData OpenedPairs OptimizerResult
+  OptimizerStepOptions PairBatch PairDataset PairGeneratorOptions PairRow ParsedCompletion PipelineStage PoolReadOptions Preference
+  ProcessorOptions QuestionSetOptions R3vIteration R3vOptions R3vParts R3vPrompts R3vResult RankingObjective Recipe RecipeContext
+  RefusedRows RejectionOptions RejectionParts RejectionResult ResolveOptions RewardFunction RewardHead RewardHeadOptions RewardInput
+  RewardTable Row RowScore RunConfig RunEnd RunHistory RunOptions RunReport RunStage SampleEntry SampleOptions SampleQuery SampleRequest
+  SampleStats SamplingProgress SaveOptions ScoreEvaluation ScoreOptions ScoreRowsOptions ScoredPair ScorerResult Scores ScoringEnd
+  SelectEvaluationOptions SelectEvaluationParts SelectEvaluationResult SftOptions SftParts SftResult StageEnd StageResults StageStart
+  StepEnd StepOptions StepPlan StepResult SwapOptions TensorInfo TensorKind TrainEvent TrainJob TrainOptions TrainResult
+  UnifiedRewardThinkOptions UnifiedRewardThinkParts Verdict Verifier VerifierName VideoOptions VideoSource
 `;
 
 const codes = `

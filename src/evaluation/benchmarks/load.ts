@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileError } from '../../data/checkpoint-files.js';
+import { parquetRows } from '../../data/parquet-rows.js';
 import type { Row } from '../../data/rows.js';
 import { GavelError, expected } from '../../errors.js';
 import { nameKey, seededWord } from '../../seeded.js';
@@ -42,6 +43,7 @@ export function benchmarkByName(name: string): Benchmark {
 }
 
 export interface LoadBenchmarkOptions {
+  /** Default: the reader of Parquet data sets. */
   parquet?: ParquetReader;
   /** 'skip' (default) leaves pairs whose gold is a tie out, as reward-model papers do; 'ask' offers the judge a tie. */
   ties?: 'skip' | 'ask';
@@ -98,7 +100,10 @@ export async function loadBenchmark(
   const hash = createHash('sha256').update(JSON.stringify([name, templates, ties, bothOrders, seed]));
   let numTiesSkipped = 0;
   for (const file of await filesOf(benchmark, path)) {
-    for await (const row of benchmarkRows(file, { parquet: options.parquet, listKey: benchmark.listKey })) {
+    for await (const row of benchmarkRows(file, {
+      parquet: options.parquet ?? parquetRows,
+      listKey: benchmark.listKey,
+    })) {
       signal?.throwIfAborted();
       for (const pair of benchmark.pairsOf(row, file)) {
         if (benchmark.repeatsIds === true) pair.id = numbered(pair.id, ids);

@@ -137,6 +137,54 @@ hub = datasets.Dataset.from_list(
 )
 hub.to_parquet(here / "features.parquet")
 
+# Published benchmarks as the hub holds them: a shard of several row groups, pictures inside, lists of numbers, of pictures.
+def hub_file(name, features, rows, **options):
+    path = here / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_list(rows, features=datasets.Features(features)).to_parquet(path, **options)
+
+
+text, texts, integers = datasets.Value("string"), datasets.List(datasets.Value("string")), datasets.List(datasets.Value("int64"))
+hub_file(
+    "benchmarks/vl-reward-bench/data/test-00000-of-00001.parquet",
+    {
+        **{"id": text, "query": text, "response": texts, "image": datasets.Image(), "human_ranking": integers},
+        **{"models": texts, "judge": text, "ground_truth": text},
+    },
+    [
+        {
+            "id": name,
+            "query": f"How many, {i}? 日本",
+            "response": ["Two.", f"Three {i}."],
+            "image": {"bytes": png(i), "path": f"{name}.png"},
+            "human_ranking": [0, 1] if i % 2 == 0 else [1, 0],
+            "models": ["a", "b"],
+            "judge": None,
+            "ground_truth": None,
+        }
+        for i, name in enumerate(["mmmu_1", "svit-2", "RLHF-V-3", "RLHF-V-3", "wildvision-battle-5"])
+    ],
+    batch_size=2,
+)
+hub_file(
+    "benchmarks/edit-reward-bench-editscore/data/train-00000-of-00001.parquet",
+    {
+        **{"key": texts, "instruction": text, "task_type": text, "dimension": datasets.ClassLabel(names=["consistency", "overall"])},
+        **{"input_image": datasets.Image(), "output_images": datasets.List(datasets.Image())},
+    },
+    [
+        {
+            "key": [f"{i}a", f"{i}b"],
+            "instruction": "Make it red.",
+            "task_type": "color_alter",
+            "dimension": i,
+            "input_image": {"bytes": png(i), "path": None},
+            "output_images": [{"bytes": png(i + 10), "path": None}, {"bytes": png(i + 20), "path": None}],
+        }
+        for i in range(2)
+    ],
+)
+
 # TRL's preferences with messages: part structs are merged by Arrow, so absent keys are null.
 part = pa.struct([("text", pa.string()), ("type", pa.string())])
 parts = pa.list_(pa.struct([("content", pa.list_(part)), ("role", pa.string())]))
