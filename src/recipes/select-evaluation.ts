@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { generatedDataset, type Dataset } from '../data/dataset.js';
+import type { Row } from '../data/rows.js';
 import { parseOptions } from '../engine/parse-options.js';
 import { SamplePool, type MarkedSample, type SampleEntry } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
@@ -15,7 +16,7 @@ import { defaultJudge, type Judge } from './judge.js';
 import { markSamples } from './mark-samples.js';
 import { r3vDrawSchema } from './r3v-options.js';
 import { r3vPrompts, type R3vPrompts } from './r3v-prompts.js';
-import { voteMarks } from './select-votes.js';
+import { majorityOf, sameVote, voteMarks } from './select-votes.js';
 
 export const selectEvaluationOptionsSchema = z
   .strictObject({
@@ -32,6 +33,15 @@ export const selectEvaluationOptionsSchema = z
       .optional()
       .describe('Longest answer to a select prompt. Default: as `maxNewTokens`.'),
     select: z.boolean().default(true).describe('Ask the select prompt.'),
+    candidates: z
+      .number()
+      .int()
+      .min(2)
+      .optional()
+      .describe(
+        'Most candidates in one select prompt; of more, the chosen one meets the next ones in further prompts. ' +
+          'Default: all in one, as in the paper. For a model that selects badly among more than it was trained on.',
+      ),
     refine: z.boolean().default(true).describe('Ask to refine the first sample.'),
     seed: z.number().int().min(0).default(0).describe('Key of the sampling.'),
   })
@@ -88,6 +98,11 @@ export function selectEvaluation(parts: SelectEvaluationParts): Recipe<SelectEva
   };
 }
 
+interface Tally {
+  asked: number;
+  unparsed: number;
+}
+
 class SelectEvaluation {
   readonly #context: RecipeContext;
   readonly #parts: SelectEvaluationParts;
@@ -97,6 +112,7 @@ class SelectEvaluation {
   readonly #prompts: R3vPrompts;
   readonly #weights: string;
   readonly #marks: Record<string, Record<string, number>> = {};
+  readonly #answers = new Map<string, (string | null)[]>();
 
   constructor(context: RecipeContext, parts: SelectEvaluationParts, options: ResolvedOptions) {
     this.#context = context;
@@ -133,17 +149,14 @@ class SelectEvaluation {
     });
     const select = { asked: 0, unparsed: 0 };
     for (const size of this.#options.select ? sizes.filter((candidates) => candidates > 1) : []) {
-      await this.#ask(`select@${size}`, ids, select, async (index) => {
-        const candidates = await this.#read(samples[index]!.slice(0, size));
-        const texts = candidates.map(({ text }) => text);
-        return this.#prompts.select(await data.row(index), texts);
-      });
+      await this.#select(size, ids, samples, select);
     }
     if (this.#options.refine) {
-      await this.#ask('refine', ids, { asked: 0, unparsed: 0 }, async (index) => {
+      const prompt = async (index: number): Promise<Row> => {
         const [first] = await this.#read(samples[index]!.slice(0, 1));
         return this.#prompts.refine(await data.row(index), first!.text);
-      });
+      };
+      await this.#ask('refine', ids, { asked: 0, unparsed: 0 }, prompt);
     }
     return {
       name: data.name,
@@ -162,13 +175,46 @@ class SelectEvaluation {
     };
   }
 
-  /** A greedy answer of each item to a prompt made of its samples. */
+  /** The answer to the select prompt over the first `size` samples; in rounds where they are more than one prompt takes. */
+  async #select(size: number, ids: readonly string[], samples: readonly SampleEntry[][], tally: Tally): Promise<void> {
+    const { candidates: most = size } = this.#options;
+    const { data, canonical = sameVote } = this.#parts;
+    let asked = Math.min(most, size);
+    let round = samples.map((entries) => entries.slice(0, asked));
+    for (;;) {
+      const texts = async (index: number): Promise<string[]> =>
+        (await this.#read(round[index]!)).map(({ text }) => text);
+      const answers = await this.#ask(`select@${asked}`, ids, tally, async (index) =>
+        this.#prompts.select(await data.row(index), await texts(index)),
+      );
+      if (asked === size) return;
+      const next = Math.min(asked + most - 1, size);
+      round = await Promise.all(
+        round.map(async (entries, index) => {
+          const records = await this.#read(entries);
+          const answer = answers[index]!;
+          const says = (other: string | null): boolean =>
+            other !== null && answer !== null && canonical(other) === canonical(answer);
+          // An answer that no candidate gives leaves the choice to the majority.
+          const chosen = records.find((record) => says(record.answer)) ?? majorityOf(records, canonical) ?? records[0]!;
+          return [entries[records.indexOf(chosen)]!, ...samples[index]!.slice(asked, next)];
+        }),
+      );
+      asked = next;
+    }
+  }
+
+  /** A greedy answer of each item to a prompt made of its samples; null where none was found. What was asked once is kept. */
   async #ask(
     system: string,
     ids: readonly string[],
-    tally: { asked: number; unparsed: number },
-    prompt: (index: number) => Promise<Awaited<ReturnType<Dataset['row']>>>,
-  ): Promise<void> {
+    tally: Tally,
+    prompt: (index: number) => Promise<Row>,
+  ): Promise<(string | null)[]> {
+    const known = this.#answers.get(system);
+    if (known !== undefined) return known;
+    const answers: (string | null)[] = [];
+    this.#answers.set(system, answers);
     const { data } = this.#parts;
     const { maxNewTokens, selectTokens = maxNewTokens } = this.#options;
     const asked = generatedDataset({
@@ -179,13 +225,14 @@ class SelectEvaluation {
       make: async (index) => ({ ...(await prompt(index)), id: `${ids[index]!} ${system}` }),
     });
     const draw = { samples: 1, temperature: 0, maxNewTokens: system === 'refine' ? maxNewTokens : selectTokens };
-    let index = 0;
     await this.#draw(asked, draw, async (_, entries) => {
       const [record] = await this.#read(entries);
       tally.asked++;
       tally.unparsed += Number(record!.answer === null);
-      this.#mark(system, ids[index++]!, Number(record!.correct));
+      this.#mark(system, ids[answers.length]!, Number(record!.correct));
+      answers.push(record!.answer);
     });
+    return answers;
   }
 
   async #draw(

@@ -369,6 +369,46 @@ describe('selection at test time', () => {
     }
   });
 
+  it('chooses in rounds where a prompt takes fewer: the chosen candidate meets the next ones', async () => {
+    const folder = await temporaryFolder();
+    const prompted: string[][] = [];
+    const spying: R3vPrompts = {
+      ...prompts,
+      select: (question, candidates) => {
+        prompted.push([...candidates]);
+        return prompts.select(question, candidates);
+      },
+    };
+    const parityOf = (text: string): string => String([...text].length % 2);
+    const parity: Judge = { ...judge, verifier: (text) => ({ correct: text.includes('o'), answer: parityOf(text) }) };
+    await withPolicy(async (policy) => {
+      await using run = await RunFolder.open(join(folder, 'run'), {});
+      const parts = { ...evaluation({ sizes: [3, 4, 5], candidates: 3 }), prompts: spying, judge: parity };
+      const { value } = await train(policy, selectEvaluation(parts), { run }).result;
+      expect(prompted.map(({ length }) => length)).toEqual([3, 3, 3, 3, 2, 2, 2, 2, 3, 3, 3, 3]);
+      const pool = await poolOf(run);
+      const ids = [...new Set(pool.map(({ item }) => item).filter((id) => !/ (select@\d|refine)$/.test(id)))];
+      let chosenLater = 0;
+      ids.forEach((id, index) => {
+        const drawn = pool.filter(({ item }) => item === id).sort((a, b) => a.sample - b.sample);
+        const texts = drawn.map(({ text }) => text);
+        const answer = parityOf(pool.find(({ item }) => item === `${id} select@3`)!.text);
+        const first = texts.slice(0, 3);
+        const even = first.filter((text) => parityOf(text) === '0');
+        const most = even.length > 1 ? '0' : '1';
+        const chosen =
+          first.find((text) => parityOf(text) === answer) ?? first.find((text) => parityOf(text) === most)!;
+        chosenLater += Number(chosen !== first[0]);
+        expect(prompted[index]).toEqual(first);
+        expect(prompted[4 + index]).toEqual([chosen, texts[3]]);
+        expect(prompted[8 + index]).toEqual([chosen, texts[3], texts[4]]);
+        const last = pool.find(({ item }) => item === `${id} select@5`)!;
+        expect(value!.marks['select@5']![id]).toBe(Number(last.correct));
+      });
+      expect(chosenLater).toBeGreaterThan(0);
+    });
+  });
+
   it('leaves out what is not asked, and refuses sizes that are none', async () => {
     await withPolicy(async (policy) => {
       const recipe = selectEvaluation(evaluation({ sizes: [2], select: false, refine: false }));
