@@ -89,9 +89,9 @@ export function questionRow(item: QuestionItem, form: QuestionForm): Row {
   };
 }
 
-/** What stands in each cell; the answer follows from it. */
-export function questionRationale({ cells }: Pick<QuestionItem, 'cells'>): string {
-  return `<think> ${cells.join(' ')}</think>`;
+/** What stands in each cell and whether it is what was asked for, "dog no key ok"; the answer follows from it. */
+export function questionRationale({ cells, word }: Pick<QuestionItem, 'cells' | 'word'>): string {
+  return `<think> ${cells.map((cell) => `${cell} ${cell === word ? 'ok' : 'no'}`).join(' ')}</think>`;
 }
 
 const answerText = (answer: string): string => `<answer> ${answer}</answer>`;
@@ -99,5 +99,5 @@ const answerText = (answer: string): string => `<answer> ${answer}</answer>`;
 /** Shares of a rationale that are true: of the cells it names. Null where it cannot be read. */
 export function questionPerception(text: string, cells: CellWords): number | null {
   const said = /^\s*<think>([^<]*)<\/think>/.exec(text)?.[1]?.trim().split(/\s+/) ?? [];
-  return said.length === numCells ? cells.filter((cell, i) => said[i] === cell).length / numCells : null;
+  return said.length === 2 * numCells ? cells.filter((cell, i) => said[2 * i] === cell).length / numCells : null;
 }

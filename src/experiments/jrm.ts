@@ -39,13 +39,13 @@ interface JrmPlan {
 
 const plan: JrmPlan = {
   baseSteps: 300,
-  pairs: 2000,
+  pairs: 500,
   test: { unseen: 1000, seen: 500 },
   options: {
     ranking: { loss: 'uncertainty' },
-    steps: 800,
+    steps: 600,
     batchSize: 16,
-    learningRate: 1e-3,
+    learningRate: 3e-4,
     schedule: { kind: 'cosine', warmupSteps: 30, minRatio: 0.1 },
     optimizer: { beta2: 0.98, weightDecay: 0.01 },
   },

@@ -59,28 +59,31 @@ describe('questions', () => {
     expect([...kinds].sort()).toEqual(['above', 'below', 'count', 'left', 'right']);
   });
 
-  it('come in three forms with one picture, and the same on any thread', () => {
+  it('come in three forms with one picture and in one with words, and the same on any thread', () => {
     const request = {
       split: 'tasks',
       index: 5,
       artists: bank.seenArtists,
-      forms: ['question-ask', 'question-cot', 'question-direct'] as const,
+      forms: ['question-ask', 'question-cot', 'question-direct', 'question-told'] as const,
     };
-    const [ask, cot, direct] = makeRows(bank, 3, request);
+    const [ask, cot, direct, told] = makeRows(bank, 3, request);
     const item = makeQuestion(bank, options(), 5);
     expect(ask!.completion).toBeUndefined();
     expect(cot!.completion).toBe(`${questionRationale(item)}<answer> ${item.answer}</answer>`);
     expect(direct!.completion).toBe(`<answer> ${item.answer}</answer>`);
     expect(direct!.prompt).toContain('answer');
     expect(ask).toEqual(questionRow(item, 'ask'));
+    expect([ask!, cot!, direct!].map(({ images }) => images.length)).toEqual([1, 1, 1]);
+    expect(told).toMatchObject({ images: [], completion: cot!.completion });
+    expect(told!.prompt).toBe(`${item.cells.join(' ')} ask ${item.kind} ${item.word}`);
   });
 
   it('say how much of a rationale is true', () => {
     const cells: CellWords = ['dog', emptyWord, 'car', 'dog'];
-    const gold = questionRationale({ cells });
-    expect(gold).toBe('<think> dog _ car dog</think>');
+    const gold = questionRationale({ cells, word: 'dog' });
+    expect(gold).toBe('<think> dog ok _ no car no dog ok</think>');
     expect(questionPerception(gold, cells)).toBe(1);
-    expect(questionPerception('<think> cat _ car dog</think>', cells)).toBe(0.75);
+    expect(questionPerception('<think> cat ok _ no car no dog ok</think>', cells)).toBe(0.75);
     expect(questionPerception('no rationale', cells)).toBeNull();
   });
 
