@@ -99,7 +99,8 @@ export function dpoLoss(input: DpoLossInput): {
  * `pairs.labels` [P, H] gives each head a preference of its own instead; a pair's loss is then the mean over its labelled heads
  * by `headWeights`. Options are those of the objective `ranking`, with its defaults (`fusion`: 'mean'). Returns the mean over
  * `stepCount` labelled pairs (regression: scores with a target), gradients [S, H], and metrics by the objective's names.
- * Errors: 'invalid_argument' for lengths, indices, options and keys that do not fit, 'bad_data' for numbers that are not finite.
+ * Errors: 'invalid_argument' for lengths, indices, options and keys that do not fit, 'bad_data' for typed arrays whose
+ * numbers are not finite, 'non_finite' where the loss overflows.
  */
 export function rankingLoss(input: RankingLossInput): {
   loss: number;

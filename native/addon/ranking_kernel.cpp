@@ -1,11 +1,13 @@
 #include "addon/ranking_kernel.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "addon/arguments.h"
+#include "addon/environment.h"
 #include "addon/outputs.h"
 #include "addon/ranking_inputs.h"
 #include "train/ranking_loss.h"
@@ -159,6 +161,11 @@ Napi::Value ranking_loss_kernel(const Napi::CallbackInfo& info) {
   std::vector<double> grad_mu(size), grad_log_sigma(size);
   RankingMetrics metrics;
   const double loss = ranking_loss(options, inputs, 1, grad_mu.data(), grad_log_sigma.data(), &metrics);
+  if (!std::isfinite(loss)) {
+    throw_status(info.Env(),
+                 Status::error(Code::non_finite, "Expected a finite loss but received " + std::to_string(loss) +
+                                                     ". Scale the scores down: doubles overflow."));
+  }
   std::map<std::string, double> named;
   name_ranking_metrics(metrics, &named);
 

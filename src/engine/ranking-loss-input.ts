@@ -9,6 +9,7 @@ import {
   rankingLoss,
   rankingLossShape,
   rankingPairShape,
+  realOrGap,
   stepCount,
 } from './ranking-objective.js';
 
@@ -16,11 +17,11 @@ const floats = z.custom<Float32Array | Float64Array>(
   (value) => value instanceof Float32Array || value instanceof Float64Array,
 );
 const doubles = z
-  .union([floats, z.array(z.number())], { error: 'expected numbers: a Float64Array, a Float32Array or an array' })
+  .union([floats, z.array(z.number())], { error: 'must be numbers: a Float64Array, a Float32Array or an array' })
   .transform((values) => Float64Array.from(values));
 const doublesWithGaps = z
-  .union([floats, z.array(z.number().nullable())], {
-    error: 'expected numbers or null: a Float64Array, a Float32Array or an array',
+  .union([floats, z.array(realOrGap)], {
+    error: 'must be numbers or null: a Float64Array, a Float32Array or an array',
   })
   .transform((values) => Float64Array.from(values, (value: number | null) => value ?? NaN));
 
@@ -62,7 +63,7 @@ export const rankingLossInputSchema = z
       context.addIssue({ code: 'custom', path: isData ? path : ['options', ...path], message });
     }
     if (options.loss === 'uncertainty' && logSigma === undefined)
-      context.addIssue({ code: 'custom', path: ['logSigma'], message: 'the loss uncertainty needs it' });
+      context.addIssue({ code: 'custom', path: ['logSigma'], message: 'is needed by the loss uncertainty' });
   })
   .describe('Scores to compare.');
 

@@ -9,16 +9,18 @@ const int32s = z.custom<Int32Array>((value) => value instanceof Int32Array);
 const uint8s = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
 const float32s = z.custom<Float32Array>((value) => value instanceof Float32Array);
 const integers = z
-  .union([int32s, z.array(z.int32())], { error: 'expected whole numbers: an Int32Array or an array' })
+  .union([int32s, z.array(z.int32())], { error: 'must be whole numbers: an Int32Array or an array' })
   .transform((values) => Int32Array.from(values));
 const flags = z
-  .union([uint8s, z.array(z.number().int().min(0).max(1))], { error: 'expected 0 or 1: a Uint8Array or an array' })
+  .union([uint8s, z.array(z.number().int().min(0).max(1))], { error: 'must be 0 or 1: a Uint8Array or an array' })
   .transform((values) => Uint8Array.from(values));
 const reals = z
-  .union([float32s, z.array(z.number())], { error: 'expected numbers: a Float32Array or an array' })
+  .union([float32s, z.array(z.number())], { error: 'must be numbers: a Float32Array or an array' })
   .transform((values) => Float32Array.from(values));
+/** A number that may be missing. */
+export const realOrGap = z.union([z.number(), z.nan(), z.null()]);
 const realsWithGaps = z
-  .union([float32s, z.array(z.number().nullable())], { error: 'expected numbers or null: a Float32Array or an array' })
+  .union([float32s, z.array(realOrGap)], { error: 'must be numbers or null: a Float32Array or an array' })
   .transform((values) => Float32Array.from(values, (value: number | null) => value ?? NaN));
 
 /** Of [P] pairs of scores. */
@@ -98,37 +100,37 @@ export function faultsOf(given: Comparison): { path: string[]; message: string }
     {
       broken: loss !== 'regression' && pairs === undefined,
       path: ['pairs'],
-      message: 'only the loss regression goes without pairs',
+      message: 'is needed by every loss but regression',
     },
     {
       broken: (loss === 'regression') !== (targets !== undefined),
       path: ['targets'],
-      message: 'the loss regression needs targets, and no other loss reads them',
+      message: loss === 'regression' ? 'is needed by the loss regression' : 'is read by the loss regression alone',
     },
     {
       broken: estimator === 'probit' && form !== 'log_expectation',
       path: ['form'],
-      message: 'the estimator probit approximates log_expectation alone',
+      message: 'must be log_expectation with the estimator probit, which approximates nothing else',
     },
     {
       broken: !hasMargins && (margin !== 0 || pairs?.margins !== undefined),
       path: ['margin'],
-      message: 'margins belong to the losses bradley_terry and uncertainty',
+      message: 'belongs to the losses bradley_terry and uncertainty',
     },
     {
       broken: given.logSigmaMin > given.logSigmaMax,
       path: ['logSigmaMin'],
-      message: 'it is above logSigmaMax',
+      message: 'is above logSigmaMax',
     },
     {
       broken: pairs?.ties !== undefined && pairs.labels !== undefined,
       path: ['pairs', 'ties'],
-      message: 'beside labels it is not read: a tie is the label 0 there',
+      message: 'is not read beside labels: a tie is the label 0 there',
     },
     {
       broken: given.headWeights !== undefined && pairs?.labels === undefined && targets === undefined,
       path: ['headWeights'],
-      message: 'they weigh labels or targets, and neither is given',
+      message: 'has no labels or targets to weigh',
     },
   ];
   return faults.filter(({ broken }) => broken);
