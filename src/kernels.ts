@@ -5,6 +5,10 @@
  */
 import type { NativeDpoLossInput, NativeGrpoLossInput, NativeKernels } from './binding/contract.js';
 import { nativeModule } from './engine/native-module.js';
+import { parseOptions } from './engine/parse-options.js';
+import { nativeRankingLoss, rankingLossInputSchema, type RankingLossInput } from './engine/ranking-loss-input.js';
+
+export type { RankingLossInput };
 
 const kernels = (): NativeKernels => nativeModule().kernels;
 
@@ -77,6 +81,34 @@ export function dpoLoss(input: DpoLossInput): {
     numPairs: Math.max(numPairs, 1),
     options: { loss: 'sigmoid', beta: 0.1, labelSmoothing: 0, ...options },
   });
+}
+
+/**
+ * Loss of a reward head on given scores and its gradient to them, in double precision: S scores of H = `heads` Gaussians
+ * N(mu, sigma^2), `mu` and `logSigma` [S, H] (doubles, or as `model.score()` gives them), P `pairs` of scores by index.
+ * `options.loss`, with r the heads fused to one scalar and z = r_w - r_l ~ N(m, s^2) of winner and loser:
+ * - 'bradley_terry': -log sigmoid(m - margin) (Bradley and Terry 1952).
+ * - 'bradley_terry_ties': -log P with P(i over j) = e^ri / (e^ri + k e^rj), k = `tieRatio`, P(tie) the rest (Rao and Kupper
+ *   1967); a pair whose `ties` is 1 has no winner.
+ * - 'uncertainty': -log E[sigmoid(z - margin)], or by `form` its bound E[-log sigmoid(z - margin)]; `estimator` 'quadrature'
+ *   is Gauss-Hermite's, 'probit' sigmoid(m / sqrt(1 + pi s^2 / 8)) (MacKay 1992), 'monte_carlo' seeded draws. log sigma is
+ *   clamped to `logSigmaMin`, `logSigmaMax`, without gradient beyond. The only loss that reads `logSigma` and has a gradient
+ *   to it.
+ * - 'regression': squared error of mu to `targets` [S, H], NaN or null where one is missing.
+ *
+ * `pairs.labels` [P, H] gives each head a preference of its own instead; a pair's loss is then the mean over its labelled heads
+ * by `headWeights`. Options are those of the objective `ranking`, with its defaults (`fusion`: 'mean'). Returns the mean over
+ * `stepCount` labelled pairs (regression: scores with a target), gradients [S, H], and metrics by the objective's names.
+ * Errors: 'invalid_argument' for lengths, indices, options and keys that do not fit, 'bad_data' for typed arrays whose
+ * numbers are not finite, 'non_finite' where the loss overflows.
+ */
+export function rankingLoss(input: RankingLossInput): {
+  loss: number;
+  gradMu: Float64Array;
+  gradLogSigma: Float64Array;
+  metrics: Record<string, number>;
+} {
+  return kernels().rankingLoss(nativeRankingLoss(parseOptions(rankingLossInputSchema, input, 'input')));
 }
 
 /**

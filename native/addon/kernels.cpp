@@ -12,6 +12,7 @@
 #include "addon/inputs.h"
 #include "addon/outputs.h"
 #include "addon/policy_kernels.h"
+#include "addon/ranking_kernel.h"
 #include "core/threads.h"
 #include "model/attention_plan.h"
 #include "ops/all.h"
@@ -280,6 +281,7 @@ Napi::Object define_kernels(Napi::Env env) {
   Napi::Object kernels = Napi::Object::New(env);
   kernels.Set("dpoLoss", Napi::Function::New<dpo_loss_kernel>(env, "dpoLoss"));
   kernels.Set("grpoLoss", Napi::Function::New<grpo_loss_kernel>(env, "grpoLoss"));
+  kernels.Set("rankingLoss", Napi::Function::New<ranking_loss_kernel>(env, "rankingLoss"));
   kernels.Set("linear", Napi::Function::New<linear>(env, "linear"));
   kernels.Set("rmsNorm", Napi::Function::New<rms_norm>(env, "rmsNorm"));
   kernels.Set("attention", Napi::Function::New<attention>(env, "attention"));

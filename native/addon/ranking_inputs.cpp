@@ -8,7 +8,8 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-void demand_finite(const Argument& argument, const std::vector<float>& values, bool missing_allowed) {
+template <class Real>
+void demand_finite_of(const Argument& argument, const std::vector<Real>& values, bool missing_allowed) {
   for (size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i]) || (missing_allowed && std::isnan(values[i]))) continue;
     argument.fail_as(
@@ -17,7 +18,16 @@ void demand_finite(const Argument& argument, const std::vector<float>& values, b
   }
 }
 
-std::vector<int8_t> labels_from(const Argument& argument) {
+}  // namespace
+
+void demand_finite(const Argument& argument, const std::vector<float>& values, bool missing_allowed) {
+  demand_finite_of(argument, values, missing_allowed);
+}
+void demand_finite(const Argument& argument, const std::vector<double>& values, bool missing_allowed) {
+  demand_finite_of(argument, values, missing_allowed);
+}
+
+std::vector<int8_t> ranking_labels_from(const Argument& argument) {
   std::vector<int8_t> labels;
   for (int32_t value : argument.int32s()) {
     if (value < -1 || value > kNoLabel) argument.fail("labels 1 (chosen), -1 (rejected), 0 (tie) or 2 (none)");
@@ -26,29 +36,33 @@ std::vector<int8_t> labels_from(const Argument& argument) {
   return labels;
 }
 
-RankingLossOptions loss_options_from(const Argument& objective) {
-  RankingLossOptions options;
-  options.loss = static_cast<RankingLoss>(
-      objective["loss"].choice({"bradley_terry", "bradley_terry_ties", "regression", "uncertainty"}));
-  options.margin = objective["margin"].number();
-  options.tie_ratio = objective["tieRatio"].number();
-  if (options.tie_ratio <= 1) objective["tieRatio"].fail("a number > 1");
-  options.estimator =
-      static_cast<UncertaintyEstimator>(objective["estimator"].choice({"quadrature", "probit", "monte_carlo"}));
-  options.form = static_cast<UncertaintyForm>(objective["form"].choice({"log_expectation", "expectation_log"}));
-  if (options.estimator == UncertaintyEstimator::probit && options.form == UncertaintyForm::expectation_log)
-    objective["form"].fail("'log_expectation' for the estimator 'probit'");
-  options.nodes = static_cast<int32_t>(objective["nodes"].integer(1, 128));
-  options.samples = static_cast<int32_t>(objective["samples"].integer(1, 1 << 20));
-  options.seed = objective["seed"].counter();
-  options.log_sigma_min = objective["logSigmaMin"].number(-50, 50);
-  options.log_sigma_max = objective["logSigmaMax"].number(options.log_sigma_min, 50);
-  options.centring = objective["centring"].number(0, kInfinity);
-  options.fusion = static_cast<HeadFusion>(objective["fusion"].choice({"mean", "min", "sum"}));
-  return options;
+std::vector<double> head_weights_from(const Argument& argument) {
+  std::vector<double> weights;
+  for (uint32_t i = 0; i < argument.length(); ++i) weights.push_back(argument[i].number(0, kInfinity));
+  return weights;
 }
 
-}  // namespace
+RankingLossOptions ranking_loss_options_from(const Argument& given) {
+  RankingLossOptions options;
+  options.loss = static_cast<RankingLoss>(
+      given["loss"].choice({"bradley_terry", "bradley_terry_ties", "regression", "uncertainty"}));
+  options.margin = given["margin"].number();
+  options.tie_ratio = given["tieRatio"].number();
+  if (options.tie_ratio <= 1) given["tieRatio"].fail("a number > 1");
+  options.estimator =
+      static_cast<UncertaintyEstimator>(given["estimator"].choice({"quadrature", "probit", "monte_carlo"}));
+  options.form = static_cast<UncertaintyForm>(given["form"].choice({"log_expectation", "expectation_log"}));
+  if (options.estimator == UncertaintyEstimator::probit && options.form == UncertaintyForm::expectation_log)
+    given["form"].fail("'log_expectation' for the estimator 'probit'");
+  options.nodes = static_cast<int32_t>(given["nodes"].integer(1, 128));
+  options.samples = static_cast<int32_t>(given["samples"].integer(1, 1 << 20));
+  options.seed = given["seed"].counter();
+  options.log_sigma_min = given["logSigmaMin"].number(-50, 50);
+  options.log_sigma_max = given["logSigmaMax"].number(options.log_sigma_min, 50);
+  options.centring = given["centring"].number(0, kInfinity);
+  options.fusion = static_cast<HeadFusion>(given["fusion"].choice({"mean", "min", "sum"}));
+  return options;
+}
 
 RewardHeadOptions reward_head_options_from(const Argument& options) {
   RewardHeadOptions head;
@@ -64,7 +78,7 @@ RewardHeadOptions reward_head_options_from(const Argument& options) {
 
 RankingObjective ranking_objective_from(const Argument& objective) {
   RankingObjective ranking;
-  ranking.options = loss_options_from(objective);
+  ranking.options = ranking_loss_options_from(objective);
   if (const Argument pairs = objective["pairs"]; !pairs.absent()) {
     ranking.chosen = pairs["chosen"].int32s();
     ranking.rejected = pairs["rejected"].int32s();
@@ -73,15 +87,14 @@ RankingObjective ranking_objective_from(const Argument& objective) {
       demand_finite(margins, ranking.margins, false);
     }
     if (const Argument ties = pairs["ties"]; !ties.absent()) ranking.ties = ties.uint8s();
-    if (const Argument labels = pairs["labels"]; !labels.absent()) ranking.labels = labels_from(labels);
+    if (const Argument labels = pairs["labels"]; !labels.absent()) ranking.labels = ranking_labels_from(labels);
   }
   if (const Argument targets = objective["targets"]; !targets.absent()) {
     ranking.targets = targets.float32s();
     demand_finite(targets, ranking.targets, true);
   }
-  if (const Argument weights = objective["headWeights"]; !weights.absent()) {
-    for (uint32_t i = 0; i < weights.length(); ++i) ranking.head_weights.push_back(weights[i].number(0, kInfinity));
-  }
+  if (const Argument weights = objective["headWeights"]; !weights.absent())
+    ranking.head_weights = head_weights_from(weights);
   if (const Argument count = objective["stepCount"]; !count.absent()) {
     ranking.step_count = count.number();
     if (ranking.step_count <= 0) count.fail("a number > 0");

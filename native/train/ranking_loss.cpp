@@ -313,12 +313,40 @@ bool has_target(const RankingInputs& inputs, int64_t score) {
   return false;
 }
 
+double count_labelled(RankingLoss loss, const RankingInputs& inputs) {
+  double labelled = 0;
+  if (loss == RankingLoss::regression) {
+    for (int64_t s = 0; s < inputs.num_scores; ++s) labelled += has_target(inputs, s);
+  } else {
+    for (int64_t p = 0; p < inputs.num_pairs; ++p) labelled += is_labelled(inputs, p);
+  }
+  return labelled;
+}
+
 double ranking_loss(const RankingLossOptions& options, const RankingInputs& inputs, double scale, double* grad_mu,
                     double* grad_log_sigma, RankingMetrics* metrics) {
   RankingMetrics own;
   const double loss = Ranking(options, inputs, scale, grad_mu, grad_log_sigma, own).run();
   if (metrics != nullptr) metrics->merge(own);
   return loss;
+}
+
+void name_ranking_metrics(const RankingMetrics& m, std::map<std::string, double>* named) {
+  (*named)["ranking_loss"] = m.loss;
+  if (m.scores > 0) {
+    (*named)["mean_reward"] = m.reward / m.scores;
+    (*named)["min_reward"] = m.min_reward;
+    (*named)["max_reward"] = m.max_reward;
+  }
+  if (m.decided > 0) {
+    (*named)["accuracy"] = m.correct / m.decided;
+    (*named)["margin"] = m.margin / m.decided;
+  }
+  if (m.pairs > 0) (*named)["accuracy_with_ties"] = m.three_way_correct / m.pairs;
+  for (size_t h = 0; h < m.head_decided.size(); ++h) {
+    if (m.head_decided[h] > 0)
+      (*named)["head/" + std::to_string(h) + "/accuracy"] = m.head_correct[h] / m.head_decided[h];
+  }
 }
 
 }  // namespace gavel

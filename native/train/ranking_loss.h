@@ -5,6 +5,8 @@
 #pragma once
 #include <cstdint>
 #include <limits>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace gavel {
@@ -66,9 +68,14 @@ struct RankingMetrics {
 /// Whether pair p (its fused preference, or any of its labels) counts in the denominator.
 bool is_labelled(const RankingInputs& inputs, int64_t pair);
 bool has_target(const RankingInputs& inputs, int64_t score);
+/// Labelled pairs, of regression scores with a target: the denominator of a step that is these inputs alone.
+double count_labelled(RankingLoss loss, const RankingInputs& inputs);
 
 /// Returns this micro-batch's share of the step's loss and ADDS scale * d loss to grad_mu and grad_log_sigma [S, H].
 double ranking_loss(const RankingLossOptions& options, const RankingInputs& inputs, double scale, double* grad_mu,
                     double* grad_log_sigma, RankingMetrics* metrics);
+
+/// Means by the field's names: ranking_loss, accuracy, margin, mean_reward ... What nothing counts for has no entry.
+void name_ranking_metrics(const RankingMetrics& metrics, std::map<std::string, double>* named);
 
 }  // namespace gavel

@@ -17,13 +17,7 @@ std::string count(size_t number) { return std::to_string(number); }
 // Of a whole call, so that its pairs can be counted.
 double denominator_of(const RankingObjective& objective, const RankingInputs& inputs) {
   if (objective.step_count > 0) return objective.step_count;
-  double labelled = 0;
-  if (objective.options.loss == RankingLoss::regression) {
-    for (int64_t s = 0; s < inputs.num_scores; ++s) labelled += has_target(inputs, s);
-  } else {
-    for (int64_t p = 0; p < inputs.num_pairs; ++p) labelled += is_labelled(inputs, p);
-  }
-  return std::max(labelled, 1.0);
+  return std::max(count_labelled(objective.options.loss, inputs), 1.0);
 }
 
 }  // namespace
@@ -200,23 +194,7 @@ void RankingStep::apply(const std::vector<const GroupInput*>& batch, const std::
 }
 
 void RankingStep::finish(std::map<std::string, double>* metrics) const {
-  if (!active()) return;
-  const RankingMetrics& m = metrics_;
-  (*metrics)["ranking_loss"] = m.loss;
-  if (m.scores > 0) {
-    (*metrics)["mean_reward"] = m.reward / m.scores;
-    (*metrics)["min_reward"] = m.min_reward;
-    (*metrics)["max_reward"] = m.max_reward;
-  }
-  if (m.decided > 0) {
-    (*metrics)["accuracy"] = m.correct / m.decided;
-    (*metrics)["margin"] = m.margin / m.decided;
-  }
-  if (m.pairs > 0) (*metrics)["accuracy_with_ties"] = m.three_way_correct / m.pairs;
-  for (size_t h = 0; h < m.head_decided.size(); ++h) {
-    if (m.head_decided[h] > 0)
-      (*metrics)["head/" + std::to_string(h) + "/accuracy"] = m.head_correct[h] / m.head_decided[h];
-  }
+  if (active()) name_ranking_metrics(metrics_, metrics);
 }
 
 }  // namespace gavel

@@ -481,6 +481,26 @@ export interface NativeDpoLossInput {
   numPairs: number;
 }
 
+export interface NativeRankingLossInput {
+  /** H. */
+  heads: number;
+  /** [S, H] */
+  mu: Float64Array;
+  /** [S, H] of the loss 'uncertainty'. */
+  logSigma?: Float64Array;
+  pairs?: Omit<NonNullable<NativeRankingObjective['pairs']>, 'margins'> & {
+    /** [P] */
+    margins?: Float64Array;
+    /** [P] keys of the draws of monte_carlo; absent: 0, 1, ... */
+    ids?: Int32Array;
+  };
+  /** [S, H] of regression; NaN where missing. */
+  targets?: Float64Array;
+  options: Omit<NativeRankingObjective, 'kind' | 'weight' | 'pairs' | 'targets' | 'stepCount'>;
+  /** Labelled pairs, or scores with a target, of the whole optimizer step; absent: those given. */
+  stepCount?: number;
+}
+
 /** Single kernels on typed arrays, synchronous: for measurement and for people who write their own loops. */
 export interface NativeKernels {
   grpoLoss(input: NativeGrpoLossInput): {
@@ -491,6 +511,13 @@ export interface NativeKernels {
     metrics: Record<string, number>;
   };
   dpoLoss(input: NativeDpoLossInput): { loss: number; gradient: Float64Array; metrics: Record<string, number> };
+  rankingLoss(input: NativeRankingLossInput): {
+    loss: number;
+    /** [S, H] */
+    gradMu: Float64Array;
+    gradLogSigma: Float64Array;
+    metrics: Record<string, number>;
+  };
   /** out[M, N] = x[M, K] weight[N, K]^T; bf16 operands are Uint16Array. */
   linear(
     x: Float32Array | Uint16Array,

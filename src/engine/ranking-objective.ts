@@ -9,28 +9,33 @@ const int32s = z.custom<Int32Array>((value) => value instanceof Int32Array);
 const uint8s = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
 const float32s = z.custom<Float32Array>((value) => value instanceof Float32Array);
 const integers = z
-  .union([int32s, z.array(z.number().int())], { error: 'expected whole numbers: an Int32Array or an array' })
+  .union([int32s, z.array(z.int32())], { error: 'must be whole numbers: an Int32Array or an array' })
   .transform((values) => Int32Array.from(values));
 const flags = z
-  .union([uint8s, z.array(z.number().int().min(0).max(1))], { error: 'expected 0 or 1: a Uint8Array or an array' })
+  .union([uint8s, z.array(z.number().int().min(0).max(1))], { error: 'must be 0 or 1: a Uint8Array or an array' })
   .transform((values) => Uint8Array.from(values));
 const reals = z
-  .union([float32s, z.array(z.number())], { error: 'expected numbers: a Float32Array or an array' })
+  .union([float32s, z.array(z.number())], { error: 'must be numbers: a Float32Array or an array' })
   .transform((values) => Float32Array.from(values));
+/** A number that may be missing. */
+export const realOrGap = z.union([z.number(), z.nan(), z.null()]);
 const realsWithGaps = z
-  .union([float32s, z.array(z.number().nullable())], { error: 'expected numbers or null: a Float32Array or an array' })
+  .union([float32s, z.array(realOrGap)], { error: 'must be numbers or null: a Float32Array or an array' })
   .transform((values) => Float32Array.from(values, (value: number | null) => value ?? NaN));
 
+/** Of [P] pairs of scores. */
+export const rankingPairShape = {
+  chosen: integers.describe('[P] score that is better; with `labels`, the first of the pair.'),
+  rejected: integers.describe('[P] score that is worse; with `labels`, the second.'),
+  ties: flags.optional().describe('[P] 1 where neither is better.'),
+  labels: integers
+    .optional()
+    .describe('[P x H] preference of each head: 1 chosen, -1 rejected, 0 tie, 2 none. Without it heads are fused.'),
+};
+export const pairMargins = '[P] margin of each pair, added to `margin`.';
+
 const pairsSchema = z
-  .strictObject({
-    chosen: integers.describe('[P] score that is better; with `labels`, the first of the pair.'),
-    rejected: integers.describe('[P] score that is worse; with `labels`, the second.'),
-    margins: reals.optional().describe('[P] margin of each pair, added to `margin`.'),
-    ties: flags.optional().describe('[P] 1 where neither is better.'),
-    labels: integers
-      .optional()
-      .describe('[P x H] preference of each head: 1 chosen, -1 rejected, 0 tie, 2 none. Without it heads are fused.'),
-  })
+  .strictObject({ ...rankingPairShape, margins: reals.optional().describe(pairMargins) })
   .describe('Which scores compete.');
 
 export const rankingLoss = z
@@ -63,6 +68,74 @@ export const rankingLossShape = {
   centring: z.number().min(0).default(0).describe('Adds this times the mean of (r_w + r_l)^2.'),
 };
 
+export const headFusion = z.enum(['mean', 'min', 'sum']);
+export const headWeights = z
+  .array(z.number().min(0))
+  .min(1)
+  .optional()
+  .describe('[H] weights of `labels` or `targets`.');
+export const stepCount = z
+  .number()
+  .positive()
+  .optional()
+  .describe('Labelled pairs (regression: scores with a target) of the whole optimizer step. Default: of this call.');
+
+interface Comparison {
+  loss: z.output<typeof rankingLoss>;
+  margin: number;
+  estimator: string;
+  form: string;
+  logSigmaMin: number;
+  logSigmaMax: number;
+  headWeights?: readonly number[] | undefined;
+  pairs?: { margins?: unknown; ties?: unknown; labels?: unknown } | undefined;
+  targets?: unknown;
+}
+
+/** What of a comparison does not go together: where, and why. */
+export function faultsOf(given: Comparison): { path: string[]; message: string }[] {
+  const { loss, margin, estimator, form, pairs, targets } = given;
+  const hasMargins = loss === 'bradley_terry' || loss === 'uncertainty';
+  const faults: { broken: boolean; path: string[]; message: string }[] = [
+    {
+      broken: loss !== 'regression' && pairs === undefined,
+      path: ['pairs'],
+      message: 'is needed by every loss but regression',
+    },
+    {
+      broken: (loss === 'regression') !== (targets !== undefined),
+      path: ['targets'],
+      message: loss === 'regression' ? 'is needed by the loss regression' : 'is read by the loss regression alone',
+    },
+    {
+      broken: estimator === 'probit' && form !== 'log_expectation',
+      path: ['form'],
+      message: 'must be log_expectation with the estimator probit, which approximates nothing else',
+    },
+    {
+      broken: !hasMargins && (margin !== 0 || pairs?.margins !== undefined),
+      path: ['margin'],
+      message: 'belongs to the losses bradley_terry and uncertainty',
+    },
+    {
+      broken: given.logSigmaMin > given.logSigmaMax,
+      path: ['logSigmaMin'],
+      message: 'is above logSigmaMax',
+    },
+    {
+      broken: pairs?.ties !== undefined && pairs.labels !== undefined,
+      path: ['pairs', 'ties'],
+      message: 'is not read beside labels: a tie is the label 0 there',
+    },
+    {
+      broken: given.headWeights !== undefined && pairs?.labels === undefined && targets === undefined,
+      path: ['headWeights'],
+      message: 'has no labels or targets to weigh',
+    },
+  ];
+  return faults.filter(({ broken }) => broken);
+}
+
 export const rankingObjectiveSchema = z
   .strictObject({
     kind: z.literal('ranking'),
@@ -73,36 +146,12 @@ export const rankingObjectiveSchema = z
       .optional()
       .describe('[S x H] scores to regress mu on; null or NaN where one is missing. For the loss regression.'),
     ...rankingLossShape,
-    fusion: z.enum(['mean', 'min', 'sum']).optional().describe("Of heads to one scalar. Default: the reward head's."),
-    headWeights: z.array(z.number().min(0)).min(1).optional().describe('[H] weights of `labels` or `targets`.'),
-    stepCount: z
-      .number()
-      .positive()
-      .optional()
-      .describe(
-        'Labelled pairs (regression: scores with a target) of the whole optimizer step. Default: of this call.',
-      ),
+    fusion: headFusion.optional().describe("Of heads to one scalar. Default: the reward head's."),
+    headWeights,
+    stepCount,
   })
-  .refine(({ loss, pairs }) => loss === 'regression' || pairs !== undefined, {
-    path: ['pairs'],
-    error: 'only the loss regression goes without pairs',
-  })
-  .refine(({ loss, targets }) => (loss === 'regression') === (targets !== undefined), {
-    path: ['targets'],
-    error: 'the loss regression needs targets, and no other loss reads them',
-  })
-  .refine(({ estimator, form }) => estimator !== 'probit' || form === 'log_expectation', {
-    path: ['form'],
-    error: 'the estimator probit approximates log_expectation alone',
-  })
-  .refine(
-    ({ loss, margin, pairs }) =>
-      loss === 'bradley_terry' || loss === 'uncertainty' || (margin === 0 && pairs?.margins === undefined),
-    { path: ['margin'], error: 'margins belong to the losses bradley_terry and uncertainty' },
-  )
-  .refine(({ logSigmaMin, logSigmaMax }) => logSigmaMin <= logSigmaMax, {
-    path: ['logSigmaMin'],
-    error: 'it is above logSigmaMax',
+  .superRefine((objective, context) => {
+    for (const { path, message } of faultsOf(objective)) context.addIssue({ code: 'custom', path, message });
   })
   .describe('Comparison of reward-head scores.');
 

@@ -240,7 +240,7 @@ describe('the package', () => {
     expect(Object.keys(gavel).sort()).toEqual(words(values));
     expect(exportedTypes('src/index.ts').sort()).toEqual(words(types));
     expect(Object.keys(kernels).sort()).toEqual(
-      words('attention dpoLoss grpoLoss linear logprobs rmsNorm sampleTokens'),
+      words('attention dpoLoss grpoLoss linear logprobs rankingLoss rmsNorm sampleTokens'),
     );
     expect(readFileSync(join(root, 'src/index.ts'), 'utf8')).not.toMatch(/export \*/);
   });
