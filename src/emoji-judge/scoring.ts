@@ -1,11 +1,11 @@
 /**
- * The pointwise form of a judging item, for scorers: each picture alone with the caption, and a rationale that marks its
- * cells and counts the right ones. The better picture is known, no score is: what a preference data set holds.
+ * The pointwise form of a judging item, for scorers: each picture alone with the caption, and a rationale that counts its
+ * right cells and marks them. The better picture is known, no score is: what a preference data set holds.
  */
 import { imageMark, type Row } from '../data/rows.js';
 import { pictureOf } from './items.js';
 import type { JudgePair } from './pair.js';
-import { cellMarks, layout, numRight } from './prompts.js';
+import { layout, numRight } from './prompts.js';
 import type { CellWords } from './scene.js';
 
 /** The word of the task in a prompt; it stands behind the judge's own words in the vocabulary. */
@@ -16,9 +16,13 @@ export function scorePrompt(caption: CellWords): string {
   return `${imageMark} ${scoreWord} ${layout(caption)}`;
 }
 
-/** Per cell the word seen and whether it is the caption's, then the number of right cells. */
+/**
+ * The number of right cells, then its reasons: per cell whether it is the caption's and the word seen, "3 ok dog no key ...".
+ * The score stands first, as judges write it, so that predicting the rationale asks for it where the reward token stands.
+ */
 export function scoreRationale(caption: CellWords, cells: CellWords): string {
-  return `<think> ${cellMarks(caption, cells)} ${numRight(caption, cells)}</think>`;
+  const marks = cells.map((word, i) => `${word === caption[i] ? 'ok' : 'no'} ${word}`);
+  return `<think> ${numRight(caption, cells)} ${marks.join(' ')}</think>`;
 }
 
 /** One picture of a pair with its rationale. */

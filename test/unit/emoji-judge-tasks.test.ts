@@ -29,14 +29,14 @@ describe('one picture at a time', () => {
       const right = [first, second].map(({ meta }) => meta!['right'] as number);
       expect(right[0]! > right[1]!).toBe(pair.verdict === 'Image 1 is better');
       expect(first.images).toHaveLength(1);
-      expect(first.completion).toMatch(new RegExp(` ${right[0]}</think>$`));
+      expect(first.completion).toMatch(new RegExp(`^<think> ${right[0]} `));
     }
   });
 
   it('marks a cell ok when it shows the word of the caption', () => {
     const caption: CellWords = ['dog', emptyWord, 'car', 'key'];
     const cells: CellWords = ['dog', 'cat', 'car', emptyWord];
-    expect(scoreRationale(caption, cells)).toBe('<think> dog ok cat no car ok _ no 2</think>');
+    expect(scoreRationale(caption, cells)).toBe('<think> 2 ok dog no cat ok car no _</think>');
   });
 });
 
