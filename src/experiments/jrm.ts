@@ -38,8 +38,8 @@ interface JrmPlan {
 }
 
 const plan: JrmPlan = {
-  baseSteps: 300,
-  pairs: 500,
+  baseSteps: 80,
+  pairs: 1000,
   test: { unseen: 1000, seen: 500 },
   options: {
     ranking: { loss: 'uncertainty' },
