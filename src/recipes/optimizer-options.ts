@@ -1,21 +1,10 @@
 /** Optimizer and step settings that every training recipe shares, and what is derived from the data instead of asked for. */
 import { z } from 'zod';
 import type { NativeOptimizerOptions } from '../binding/contract.js';
+import { optimizerStepOptionsSchema } from '../engine/options.js';
 
-/** AdamW. */
-export const optimizerSchema = z
-  .strictObject({
-    beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
-    beta2: z.number().min(0).lt(1).default(0.999).describe('Decay of the second moment.'),
-    eps: z.number().positive().default(1e-8).describe('Added to the root of the second moment.'),
-    weightDecay: z.number().min(0).default(0).describe('Decoupled weight decay.'),
-    decayParameters: z
-      .enum(['matrices', 'all'])
-      .default('matrices')
-      .describe('What decays; matrices leaves norms, biases and embeddings alone.'),
-    maxGradNorm: z.number().min(0).default(1).describe('Global gradient norm is clipped to this; 0 is off.'),
-  })
-  .describe('AdamW settings.');
+/** AdamW but for the learning rate, which a schedule gives. */
+export const optimizerSchema = optimizerStepOptionsSchema.omit({ learningRate: true }).describe('AdamW settings.');
 
 export type OptimizerSettings = z.infer<typeof optimizerSchema>;
 
