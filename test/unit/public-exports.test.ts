@@ -189,7 +189,7 @@ const configKeys: Record<string, string> = {
     weights.selectB weights.selfCot weights.warmUp
   `,
   'select-evaluation': `
-    chunkItems maxNewTokens minP refine seed select selectTokens sizes temperature topK topP
+    candidates chunkItems maxNewTokens minP refine seed select selectTokens sizes temperature topK topP
   `,
   evaluate: `
     chunkItems maxNewTokens samples seed temperature
