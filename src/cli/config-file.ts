@@ -9,7 +9,7 @@ import { expected, GavelError } from '../errors.js';
 import { guarded } from '../runs/file-errors.js';
 import { knownKeys } from '../schema/known-keys.js';
 import { nearestName } from '../schema/nearest.js';
-import { readIssue, showValue, valueAt } from '../schema/read-issue.js';
+import { issueClause, readIssue, showValue, valueAt } from '../schema/read-issue.js';
 
 type Path = readonly (string | number)[];
 
@@ -107,7 +107,7 @@ function describeIssues(
       const where = line === undefined ? '' : ` (line ${line})`;
       sentences.push(
         key === undefined
-          ? `Expected a valid \`${full.join('.') || 'configuration'}\`${where} but received ${showValue(valueAt(value, full))}: it ${read.text}.`
+          ? `Expected a valid \`${full.join('.') || 'configuration'}\`${where} but received ${showValue(valueAt(value, full))}: ${issueClause(read.text)}.`
           : `Expected a known key but received \`${full.join('.')}\`${where}.` +
               (nearest === undefined ? ` Known: ${keysAt(path, value).join(', ')}.` : ` Did you mean \`${nearest}\`?`),
       );

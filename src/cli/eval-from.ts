@@ -62,6 +62,7 @@ async function readRecords(path: string): Promise<{ judgements: Judgement[]; pai
   }
   const judgements: Judgement[] = [];
   const pairs: ScoredPair[] = [];
+  const lines = new Map<string, number>();
   let line = 0;
   for await (const { value } of scanJsonLines(path)) {
     line++;
@@ -69,6 +70,16 @@ async function readRecords(path: string): Promise<{ judgements: Judgement[]; pai
     if (line === 1 ? isScored(value) : pairs.length > 0)
       pairs.push(isPairLine(value) ? scoredPairOf(value, where) : parseScoredPair(value, where));
     else judgements.push(parseJudgement(value, where));
+    const key = pairs.length > 0 ? pairs.at(-1)!.item : completionOf(judgements.at(-1)!);
+    const known = lines.get(key);
+    if (known !== undefined) {
+      throw new GavelError(
+        'bad_data',
+        `Expected each item once at ${where} but received what line ${known} holds: ${key}. Files of two judges are evaluated one by one; samples of one prompt differ in \`sample\`.`,
+        { fields: { path, line } },
+      );
+    }
+    lines.set(key, line);
   }
   if (line === 0) {
     throw new GavelError('bad_data', `Expected at least one judgement in ${path} but received none. Check the file.`, {
@@ -77,5 +88,9 @@ async function readRecords(path: string): Promise<{ judgements: Judgement[]; pai
   }
   return { judgements, pairs };
 }
+
+/** What only one completion is. */
+const completionOf = ({ item, order, direct, sample }: Judgement): string =>
+  `${item}, ${order} order,${direct ? ' direct,' : ''} sample ${sample}`;
 
 const isScored = (value: unknown): boolean => typeof value === 'object' && value !== null && 'preference' in value;

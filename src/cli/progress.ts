@@ -101,6 +101,25 @@ function lastingLine(event: TrainEvent): string | undefined {
       const unseen = unseenAccuracy === null ? '' : ` unseen ${percent(unseenAccuracy)},`;
       return `[${event.stage}] step ${event.step}, ${event.name}:${seen}${unseen} format ${percent(formatRate)}`;
     }
+    case 'scoring-end': {
+      const { accuracyWithoutTies: accuracy, low, high, count, margin } = event.result;
+      const right = accuracy === null ? '' : ` accuracy ${percent(accuracy)} [${percent(low!)}, ${percent(high!)}],`;
+      const gap = margin === null ? '' : `, margin ${margin.toFixed(3)}`;
+      return `[${event.stage}] step ${event.step}, ${event.name}:${right} ${count} pairs${gap}`;
+    }
+    case 'selection-end': {
+      const { atSize, refine } = event.result;
+      const sizes = atSize.map(
+        ({ size, passAt1, majority, select }) =>
+          `N = ${size}: pass@1 ${percent(passAt1.value)}, majority ${percent(majority.value)}` +
+          (select === null ? '' : `, select ${percent(select.value)}`),
+      );
+      const refined =
+        refine === null
+          ? []
+          : [`refining the first: ${percent(refine.before.value)} to ${percent(refine.after.value)}`];
+      return `[${event.stage}] ${event.name}: ${[...sizes, ...refined].join('; ')}`;
+    }
     case 'note-taken':
       return `[${event.stage}] ${event.message}`;
     default:

@@ -85,17 +85,17 @@ async function printTable(pool: SamplePool, entries: readonly SampleEntry[], tot
   if (total === 0) return print(pool.size === 0 ? 'The run has marked no sample.' : 'No sample fits.');
   const rows: string[][] = [];
   for (const entry of entries) {
-    const { item, checkpoint, sample, rewards, advantage, correct, answer, text } = await pool.read(entry);
+    const { item, checkpoint, sample, rewards, advantage, answer, text } = await pool.read(entry);
     rows.push([
       item,
       checkpoint,
       String(sample),
-      correct ? 'right' : 'wrong',
+      !entry.marked ? '-' : entry.correct ? 'right' : 'wrong',
       Object.entries(rewards)
         .map(([name, value]) => `${name} ${shortNumber(value)}`)
         .join(', ') || '-',
       shortNumber(advantage),
-      answer === null ? 'none' : short(answer, answerCharacters),
+      !entry.marked ? '-' : answer === null ? 'none' : short(answer, answerCharacters),
       short(text, textCharacters),
     ]);
   }

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { GavelError } from '../errors.js';
 import { knownKeys } from '../schema/known-keys.js';
 import { nearestName } from '../schema/nearest.js';
-import { readIssue, showValue, valueAt } from '../schema/read-issue.js';
+import { issueClause, readIssue, showValue, valueAt } from '../schema/read-issue.js';
 
 const dotted = (path: readonly PropertyKey[]): string =>
   path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`)).join('');
@@ -21,7 +21,7 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, nam
     if (issue.code !== 'unrecognized_keys') {
       const { path, text } = readIssue(issue);
       return [
-        `Expected a valid \`${name}${dotted(path)}\` but received ${showValue(valueAt(value, path))}: it ${text}.`,
+        `Expected a valid \`${name}${dotted(path)}\` but received ${showValue(valueAt(value, path))}: ${issueClause(text)}.`,
       ];
     }
     const known = keysAt(issue.path, value);

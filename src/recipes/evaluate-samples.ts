@@ -62,6 +62,7 @@ export async function drawKept(
       pool.add({
         item: itemOf(asked[item]!),
         checkpoint: weights,
+        stage: context.stage,
         sample,
         seed,
         temperature,
@@ -73,6 +74,7 @@ export async function drawKept(
         rewards: {},
         answer: null,
         correct: false,
+        unmarked: true,
       }),
     );
     tokens += stats.completionTokens;

@@ -1,6 +1,7 @@
 /** What a train job tells while it runs: plain data, noun-verb names, in the order things happened. */
 import type { EvaluationResult } from './evaluate.js';
 import type { ScorerResult } from './evaluate-scorer.js';
+import type { SelectEvaluationResult } from './select-evaluation.js';
 
 export interface StageStart {
   type: 'stage-start';
@@ -60,6 +61,15 @@ export interface ScoringEnd {
   result: Omit<ScorerResult, 'scores'>;
 }
 
+/** Test-time selection was compared with pass@1 and majority vote. */
+export interface SelectionEnd {
+  type: 'selection-end';
+  stage: string;
+  name: string;
+  step: number;
+  result: Omit<SelectEvaluationResult, 'marks'>;
+}
+
 export interface CheckpointSaved {
   type: 'checkpoint-saved';
   stage: string;
@@ -96,6 +106,7 @@ export type TrainEvent =
   | SamplingProgress
   | EvaluationEnd
   | ScoringEnd
+  | SelectionEnd
   | CheckpointSaved
   | NoteTaken
   | StageEnd
@@ -107,6 +118,7 @@ const isTrainEvent: Readonly<Record<TrainEvent['type'], true>> = {
   'sampling-progress': true,
   'evaluation-end': true,
   'scoring-end': true,
+  'selection-end': true,
   'checkpoint-saved': true,
   'note-taken': true,
   'stage-end': true,

@@ -52,8 +52,13 @@ export interface ScoreRowsOptions {
 }
 
 /** Scores rows in their order. Errors: those of encoding and of `model.score`. */
-export async function scoreRows(policy: Policy, rows: readonly Row[], options: ScoreRowsOptions): Promise<RowScore[]> {
-  return scoreEncoded(policy, await encodeScored(policy, rows, options.signal), options);
+export async function scoreRows(
+  policy: Policy,
+  rows: readonly Row[],
+  options: Partial<ScoreRowsOptions> = {},
+): Promise<RowScore[]> {
+  const { signal = new AbortController().signal, ...rest } = options;
+  return scoreEncoded(policy, await encodeScored(policy, rows, signal), { signal, ...rest });
 }
 
 /** Rows as `scoreEncoded` takes them: without their completions, which a score never reads. */

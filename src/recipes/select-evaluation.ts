@@ -158,7 +158,7 @@ class SelectEvaluation {
       };
       await this.#ask('refine', ids, { asked: 0, unparsed: 0 }, prompt);
     }
-    return {
+    const summary = {
       name: data.name,
       count: ids.length,
       atSize: sizes.map((size) => ({
@@ -171,8 +171,10 @@ class SelectEvaluation {
       refine: this.#refined(ids),
       unparsedRate: unparsed / (ids.length * sizes.at(-1)!),
       selectUnparsedRate: select.asked === 0 ? null : select.unparsed / select.asked,
-      marks: this.#marks,
     };
+    const { stage } = this.#context;
+    this.#context.emit({ type: 'selection-end', stage, name: data.name, step: 0, result: summary });
+    return { ...summary, marks: this.#marks };
   }
 
   /** The answer to the select prompt over the first `size` samples; in rounds where they are more than one prompt takes. */

@@ -114,7 +114,7 @@ function swapAnswers(row: Row, answers: readonly [string, string]): string {
 function cannotSwap(row: Row, what: string): GavelError {
   return new GavelError(
     'bad_data',
-    `Expected ${what} in row "${row.id}", whose candidates are to change places. Correct the row.`,
+    `Expected ${what} in row "${row.id}", whose candidates are to change places. Correct the row, or ask in one order (bothOrders: false, --one-order).`,
     {
       fields: { id: row.id },
     },

@@ -20,6 +20,10 @@ export const markedSampleSchema = z
     advantage: z.number().nullable().optional().describe('What it was trained with; absent when it was not.'),
     answer: z.string().nullable().describe('The parsed answer; null when there is none.'),
     correct: z.boolean().describe('The verdict.'),
+    unmarked: z
+      .literal(true)
+      .optional()
+      .describe('Kept by an evaluation, which marks it when it ends: `answer` and `correct` say nothing here.'),
   })
   .describe('A marked sample.');
 

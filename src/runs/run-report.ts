@@ -31,7 +31,7 @@ export interface RunReport {
   steps: number;
   /** Of the newest step that has one. */
   reward: number | null;
-  /** The newest evaluation's. */
+  /** The newest evaluation's, of a judge or of a scorer. */
   accuracy: number | null;
   /** The last line of metrics.jsonl. */
   lastMetrics: Record<string, unknown> | null;
@@ -149,8 +149,14 @@ async function readEvents(path: string, onDamage: (error: GavelError) => void): 
       log.updatedAt = time;
     }
     if (type === 'step-end' && typeof reward === 'number') log.reward = reward;
-    const accuracy = (event['result'] as Record<string, unknown> | undefined)?.['accuracy'];
-    if (type === 'evaluation-end' && typeof accuracy === 'number') log.accuracy = accuracy;
+    const result = event['result'] as Record<string, unknown> | undefined;
+    const accuracy =
+      type === 'evaluation-end'
+        ? result?.['accuracy']
+        : type === 'scoring-end'
+          ? result?.['accuracyWithoutTies']
+          : undefined;
+    if (typeof accuracy === 'number') log.accuracy = accuracy;
     // What happens after an end is another process that went on.
     log.end = type === 'run-end' ? endOf(event) : noWord;
   }

@@ -15,6 +15,8 @@ export type { MarkedSample } from './marked-sample.js';
 export type SampleEntry = LinePlace &
   Pick<MarkedSample, 'item' | 'checkpoint' | 'sample' | 'correct' | 'recency' | 'seed' | 'temperature'> & {
     stage: string | undefined;
+    /** False where `correct` says nothing. */
+    marked: boolean;
   };
 
 /** Which samples; what is left out does not matter. */
@@ -22,6 +24,7 @@ export interface SampleQuery {
   item?: string;
   checkpoint?: string;
   stage?: string;
+  /** Of marked samples. */
   correct?: boolean;
   /** `added`: as they came, the default. `newest`: higher recency first, among equals the later one. */
   order?: 'added' | 'newest';
@@ -135,7 +138,7 @@ export class SamplePool {
       (entry) =>
         (checkpoint === undefined || entry.checkpoint === checkpoint) &&
         (stage === undefined || entry.stage === stage) &&
-        (correct === undefined || entry.correct === correct),
+        (correct === undefined || (entry.marked && entry.correct === correct)),
     );
     // The sort is stable, so equal recencies keep the turned order: the later one first.
     if (order === 'newest') found.reverse().sort((a, b) => b.recency - a.recency);
@@ -208,6 +211,7 @@ export class SamplePool {
       seed,
       temperature,
       stage: named,
+      marked: record.unmarked !== true,
     };
     this.#entries.push(entry);
     const ofItem = this.#byItem.get(item);

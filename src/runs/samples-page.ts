@@ -46,8 +46,8 @@ figcaption { font-size: .8rem; color: var(--quiet); text-align: center; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; }
-th.text, td.text { text-align: left; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 18rem; width: 60%; }
-th.answer, td.answer { text-align: left; white-space: normal; overflow-wrap: anywhere; max-width: 14rem; }
+th.text, td.text { text-align: left; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 13rem; width: 60%; }
+th.answer, td.answer { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 14rem; }
 td.right { color: var(--right); font-weight: 600; }
 td.wrong { color: var(--wrong); font-weight: 600; }
 @media (max-width: 48rem) { section { grid-template-columns: 1fr; } }
@@ -112,15 +112,15 @@ const classOf = (column: string): string =>
 
 function htmlSample(sample: MarkedSample, rewards: readonly string[], hasAdvantage: boolean): string {
   const cell = (text: string, kind = ''): string => `<td${kind && ` class="${kind}"`}>${escapeHtml(text)}</td>`;
-  const { correct, finishReason, numTokens } = sample;
+  const { correct, unmarked = false, finishReason, numTokens } = sample;
   return `<tr>${[
     cell(String(sample.sample)),
-    cell(correct ? '\u2713 right' : '\u2717 wrong', correct ? 'right' : 'wrong'),
+    unmarked ? cell('-') : cell(correct ? '\u2713 right' : '\u2717 wrong', correct ? 'right' : 'wrong'),
     ...rewards.map((name) => cell(shortNumber(sample.rewards[name]))),
     ...(hasAdvantage ? [cell(shortNumber(sample.advantage))] : []),
     cell(finishReason === 'length' ? `${numTokens} (cut)` : String(numTokens)),
     cell(sample.text, 'text'),
-    cell(sample.answer ?? 'none', 'answer'),
+    cell(unmarked ? '-' : (sample.answer ?? 'none'), 'answer'),
   ].join('')}</tr>`;
 }
 

@@ -31,7 +31,7 @@ const columns: readonly Column[] = [
   { name: 'finishReason', type: 'STRING', of: ({ finishReason }) => finishReason },
   { name: 'advantage', type: 'DOUBLE', nullable: true, of: ({ advantage }) => advantage },
   { name: 'answer', type: 'STRING', nullable: true, of: ({ answer }) => answer },
-  { name: 'correct', type: 'BOOLEAN', of: ({ correct }) => correct },
+  { name: 'correct', type: 'BOOLEAN', nullable: true, of: ({ correct, unmarked }) => (unmarked ? null : correct) },
 ];
 
 /**

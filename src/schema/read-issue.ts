@@ -72,6 +72,12 @@ export function readIssue(issue: z.core.$ZodIssue): ReadIssue {
   }
 }
 
+/** An issue's text as the end of a sentence: "it must be a string", "expected a divisor of ...", "cispo needs its own". */
+export function issueClause(text: string): string {
+  if (/^(must|has|is|belongs)\b/.test(text)) return `it ${text}`;
+  return text.replace(/^(Expected|It|A)\b/, (word) => word.toLowerCase());
+}
+
 /** The value at a path; undefined where there is none. */
 export const valueAt = (value: unknown, path: readonly PropertyKey[]): unknown =>
   path.reduce<unknown>((place, key) => (place as Record<PropertyKey, unknown> | undefined | null)?.[key], value);

@@ -31,7 +31,7 @@ describeMistakes('grpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.dualClip`/,
     received: /received 1/,
-    advice: /Expected 0, which is off, or a number > 1/,
+    advice: /expected 0, which is off, or a number > 1/,
   },
   {
     what: 'a dual clip of a loss that clips nothing',
@@ -162,7 +162,7 @@ describeMistakes('dpo objectives', [
     code: 'invalid_argument',
     expected: /Expected a valid `objectives\[0\]\.pairs\.chosen`/,
     received: /received \[0\]/,
-    advice: /Expected an Int32Array of completions of the call/,
+    advice: /expected an Int32Array of completions of the call/,
   },
   {
     what: 'a pair without a reference',

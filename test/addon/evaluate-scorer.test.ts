@@ -214,7 +214,7 @@ describe('scores', () => {
   it('do not depend on a completion behind the prompt, however long', async () => {
     await withScorer(async (policy) => {
       const bare = row('r', 'a cat');
-      const [score] = await scoreRows(policy, [bare], { signal });
+      const [score] = await scoreRows(policy, [bare]);
       for (const completion of ['this one', 'this one '.repeat(3000)])
         expect(await scoreRows(policy, [{ ...bare, completion }], { signal })).toEqual([score]);
     });

@@ -248,6 +248,12 @@ describe('gavel eval', () => {
     const direct = gavel([...settings, '--input', input, '--direct']);
     expect(direct.stderr).toMatch(/meta\.direct.*\[bad_data\]/);
     expect(gavel(['--from', input]).stderr).toMatch(/rows\.jsonl:1.*\[bad_data\]/);
+    const twice = join(await temporaryFolder(), 'twice.jsonl');
+    const line = JSON.stringify({ item: 'a', gold: 'x', answer: 'x', correct: true });
+    await writeFile(twice, `${line}\n${line}\n`);
+    expect(gavel(['--from', twice]).stderr).toMatch(
+      /twice\.jsonl:2 but received what line 1 holds: a, given order.*\[bad_data\]/,
+    );
     const folder = await temporaryFolder();
     await writeFile(join(folder, 'notes.txt'), 'mine');
     const foreign = gavel([...settings, '--input', input, '--out', folder]);

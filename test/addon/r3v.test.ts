@@ -306,7 +306,12 @@ describe('selection at test time', () => {
     const folder = await temporaryFolder();
     await withPolicy(async (policy) => {
       await using run = await RunFolder.open(join(folder, 'run'), {});
-      const value = (await train(policy, selectEvaluation(evaluation()), { run }).result).value!;
+      const job = train(policy, selectEvaluation(evaluation()), { run });
+      const told: unknown[] = [];
+      for await (const event of job) if (event.type === 'selection-end') told.push(event.result);
+      const value = (await job.result).value!;
+      const { marks: _, ...rates } = value;
+      expect(told).toEqual([rates]);
       const pool = await poolOf(run);
       const ids = [...new Set(pool.map(({ item }) => item).filter((id) => !/ (select@\d|refine)$/.test(id)))];
       expect(pool).toHaveLength(4 * (5 + 2 + 1));

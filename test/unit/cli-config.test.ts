@@ -109,6 +109,7 @@ describe('messages', () => {
     [{ 'model.lora.targets': '7' }, 'received 7: it must be "all-linear" or a list.'],
     [{ 'model.lora.targets': '[]' }, 'received []: it must not be empty.'],
     [{ 'model.freeze': '{}' }, 'received {}: it must be a list.'],
+    [{ 'stages.0.name': 'A b' }, 'received "A b": expected lower-case letters, digits and dashes.'],
   ])('%j', (overrides, message) => {
     const set = Object.entries(overrides).map(([key, value]) => `${key}=${value}`);
     expect(() => parse(text, set)).toThrow(message);

@@ -293,6 +293,12 @@ describe('data files', () => {
     expect(await inspectData(at('nothing.jsonl'))).toMatchObject({ rows: 0, gives: null, first: null, numBad: 2 });
     expect(await inspectData(join(goldens, 'bad.parquet'))).toMatchObject({ kind: 'parquet', rows: 2, numBad: 4 });
     expect(await inspectData(join(goldens, 'preferences.parquet'))).toMatchObject({ gives: 'pairs', rows: 3 });
+    await writeFile(at('here.png'), '');
+    const rows = ['here.png', 'gone.png', 'away.png'].map((image) => ({ prompt: '<image>', images: [image] }));
+    await writeFile(at('pictures.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+    const first = { id: 'pictures.jsonl:2', path: at('gone.png') };
+    expect(await inspectData(at('pictures.jsonl'))).toMatchObject({ rows: 3, missing: { count: 2, first } });
+    expect(found.missing).toBe(null);
     await writeFile(at('both.jsonl'), '{"prompt":"a"}\n{"prompt":"a","chosen":"b","rejected":"c"}');
     expect(await inspectData(at('both.jsonl'))).toMatchObject({ gives: null, rows: 2, first: null });
   });

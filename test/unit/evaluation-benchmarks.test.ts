@@ -461,6 +461,9 @@ describe('EditReward-Bench of TIGER-Lab', () => {
       { name: '4-pair, all comparisons right', value: null },
       { name: 'single comparisons', value: 4 / 5 },
     ]);
+    // With ties left out, no number is called one with ties.
+    const strict = judged('f', { size: '2pair' }, true, { goldChoice: 'first', choice: 'first' });
+    expect(headlinesOf(benchmarkByName(name), [strict])[0]).toEqual({ name: '2-pair, without ties', value: 1 });
   });
 
   it.each([

@@ -64,6 +64,33 @@ describe('a report', () => {
     expect(report.sizeBytes).toBeGreaterThan(report.checkpoints[0]!.sizeBytes);
   });
 
+  it('tells what a scorer and a selection were measured at', async () => {
+    await make();
+    const rate = (value: number) => ({ value, low: value - 0.1, high: value + 0.1 });
+    await using run = await RunFolder.open(path, config, { resume: true });
+    const scored = { count: 4, accuracyWithoutTies: 0.75, low: 0.3, high: 0.95 };
+    run.logEvent({ type: 'scoring-end', stage: 'scorer', name: 'pairs', step: 8, result: scored });
+    const atSize = [
+      { size: 1, passAt1: rate(0.5), majority: rate(0.5), select: null, passAtN: rate(0.5) },
+      { size: 3, passAt1: rate(0.5), majority: rate(0.6), select: rate(0.7), passAtN: rate(0.8) },
+    ];
+    const result = { count: 10, atSize, refine: { before: rate(0.5), after: rate(0.4) } };
+    run.logEvent({ type: 'selection-end', stage: 'select', name: 'test', step: 0, result });
+    await run.flush();
+    const { accuracy, evaluations } = await readRunReport(path);
+    expect(accuracy).toBe(0.75);
+    expect(evaluations.slice(1).map((found) => [found.stage, found.name, found.count, found.accuracy])).toEqual([
+      ['scorer', 'pairs', 4, 0.75],
+      ['select', 'test, pass@1, N = 1', 10, 0.5],
+      ['select', 'test, majority, N = 1', 10, 0.5],
+      ['select', 'test, pass@1, N = 3', 10, 0.5],
+      ['select', 'test, majority, N = 3', 10, 0.6],
+      ['select', 'test, select, N = 3', 10, 0.7],
+      ['select', 'test, refined', 10, 0.4],
+    ]);
+    expect(evaluations[1]).toMatchObject({ step: 8, accuracyLow: 0.3, accuracyHigh: 0.95, formatRate: null });
+  });
+
   it.each([
     ['finished', { type: 'run-end', reason: 'finished' }, 'finished', null],
     ['stopped', { type: 'run-end', reason: 'stopped' }, 'stopped', null],

@@ -70,6 +70,20 @@ describe('queries', () => {
   );
 });
 
+describe('what an evaluation kept', () => {
+  it('is neither right nor wrong', async () => {
+    const pool = SamplePool.inMemory();
+    fill(pool);
+    pool.add(sample('e', 'step-9', 0, { stage: 'test', answer: null, correct: false, unmarked: true }));
+    expect(keysOf(pool.select({ stage: 'test' }))).toEqual(['step-9 e0']);
+    for (const correct of [true, false]) expect(pool.select({ stage: 'test', correct })).toEqual([]);
+    const path = join(folder, 'samples.parquet');
+    await writeSamplesParquet(path, pool, pool.select());
+    const rows = await parquetReadObjects({ file: new Uint8Array(await readFile(path)).buffer });
+    expect(rows.map((row) => row['correct'])).toEqual([false, true, false, true, false, true, false, false, null]);
+  });
+});
+
 describe('a reader beside the writer', () => {
   it('sees whole lines, takes in new ones when asked, and cannot write', async () => {
     const path = join(folder, 'pool.jsonl');

@@ -24,8 +24,12 @@ export const editRewardBenchTiger: Benchmark = {
     const twos = of('2pair').flatMap(({ goldChoice: gold, choice: predicted }) =>
       gold === null ? [] : [{ gold, predicted }],
     );
+    const { accuracyWithTies, accuracyWithoutTies, goldTieRate } = agreementOf(twos);
     return [
-      { name: '2-pair, accuracy with ties', value: agreementOf(twos).accuracyWithTies },
+      // Where ties were left out there is no accuracy with ties to tell.
+      goldTieRate === 0
+        ? { name: '2-pair, without ties', value: accuracyWithoutTies }
+        : { name: '2-pair, accuracy with ties', value: accuracyWithTies },
       { name: '3-pair, all comparisons right', value: clusterAccuracy(of('3pair'))?.accuracy ?? null },
       { name: '4-pair, all comparisons right', value: clusterAccuracy(of('4pair'))?.accuracy ?? null },
       { name: 'single comparisons', value: divisionAccuracy(judgements, 'size')?.micro ?? null },
