@@ -58,7 +58,7 @@ const codes = `
 `;
 
 const events = `
-  stage-start step-end sampling-progress evaluation-end scoring-end checkpoint-saved note-taken stage-end run-end
+  stage-start step-end sampling-progress evaluation-end scoring-end selection-end checkpoint-saved note-taken stage-end run-end
 `;
 
 const verbOptions: Record<string, string> = {
