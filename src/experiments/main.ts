@@ -1,6 +1,6 @@
 /**
  * Runs an experiment over seeds and writes its report:
- *   npm run experiment -- unified-reward-think|jrm|r3v [--seeds 1,2,3,4,5] [--out runs/experiments] [--report docs/experiments]
+ *   npm run experiment -- unified-reward-think|jrm|r3v|r3v-few [--seeds 1,2,3,4,5] [--out runs/experiments] [--report docs/experiments]
  * Seeds that have a result are not run again; a killed one continues.
  */
 import { mkdir } from 'node:fs/promises';
@@ -11,11 +11,11 @@ import { GavelError } from '../errors.js';
 import { writeFileAtomically } from '../runs/atomic-file.js';
 import { runSeed, type Experiment, type SeedResult } from './experiment.js';
 import { jrmExperiment } from './jrm.js';
-import { r3vExperiment } from './r3v.js';
+import { r3vExperiments } from './r3v.js';
 import { unifiedRewardThinkExperiment } from './unified-reward-think.js';
 
 const experiments: Record<string, Experiment<unknown>> = Object.fromEntries(
-  [unifiedRewardThinkExperiment, jrmExperiment, r3vExperiment].map((one) => [one.name, one as Experiment<unknown>]),
+  [unifiedRewardThinkExperiment, jrmExperiment, ...r3vExperiments].map((one) => [one.name, one as Experiment<unknown>]),
 );
 
 interface Options {

@@ -102,11 +102,16 @@ export interface R3vExperimentResult {
   comparisons: Record<string, BootstrapResult>;
 }
 
-export const r3vExperiment: Experiment<R3vExperimentResult> = {
-  name: 'r3v',
-  runSeed,
-  report: (results) => Promise.resolve(report(results)),
-};
+/** With questions enough to learn the seen artists by heart, and with half of them. */
+export const r3vExperiments = [experimentOf('r3v', plan), experimentOf('r3v-few', { ...plan, questions: 600 })];
+
+function experimentOf(name: string, whole: R3vPlan): Experiment<R3vExperimentResult> {
+  return {
+    name,
+    runSeed: (context) => runSeed(context, context.smoke ? smokePlan : whole),
+    report: (results) => Promise.resolve(report(name, results)),
+  };
+}
 
 /** The task's own words: the prompt of a row asks for reasons. */
 const prompts: R3vPrompts = {
@@ -123,9 +128,8 @@ const prompts: R3vPrompts = {
   answer: (answer) => `<answer> ${answer}</answer>`,
 };
 
-async function runSeed(context: SeedContext): Promise<R3vExperimentResult> {
-  const { out, seed, signal, threads, smoke, say } = context;
-  const own = smoke ? smokePlan : plan;
+async function runSeed(context: SeedContext, own: R3vPlan): Promise<R3vExperimentResult> {
+  const { out, seed, signal, threads, say } = context;
   const bank = await loadEmojiBank();
   await using engine = await createEngine({ device: 'cpu', ...(threads === undefined ? {} : { threads }) });
   const base = await emojiBase(engine, bank, context, own.baseSteps, (index) => ({
@@ -310,7 +314,7 @@ const withoutCompletion = ({ completion: _, ...row }: Row): Row => row;
 
 type Seed = SeedResult<R3vExperimentResult>;
 
-function report(results: readonly Seed[]): { markdown: string; plots: Record<string, string> } {
+function report(experiment: string, results: readonly Seed[]): { markdown: string; plots: Record<string, string> } {
   const of = (pick: (result: R3vExperimentResult) => number | null | undefined): string =>
     spread(results.map(({ result }) => pick(result)));
   const names = Object.keys(variants) as Variant[];
@@ -369,7 +373,7 @@ function report(results: readonly Seed[]): { markdown: string; plots: Record<str
     '## At test time (R3V, artist never seen)',
     table(['', ...sizes.map((size) => `N = ${size}`)], selectRows),
     `Asked to refine its first sample, the accuracy changes by ${refine}.`,
-    '![Selection by number of samples](images/r3v-select.svg)',
+    `![Selection by number of samples](images/${experiment}-select.svg)`,
     '## What helps? (artist never seen)',
     table(
       differenceHeader,
@@ -395,7 +399,7 @@ function report(results: readonly Seed[]): { markdown: string; plots: Record<str
   return {
     markdown,
     plots: {
-      'r3v-select': linePlot({
+      [`${experiment}-select`]: linePlot({
         title: 'Accuracy by number of samples: mean and range over seeds',
         xLabel: 'samples N',
         yLabel: 'accuracy',
