@@ -1,6 +1,11 @@
 /** Evaluation of a scorer inside a recipe: every pair scored without generation, then the numbers of evaluation/scores.ts. */
 import type { PairDataset, PairRow } from '../data/pairs.js';
-import { evaluateScores, scorePairs, type ScoreEvaluation } from '../evaluation/scores.js';
+import {
+  evaluateScoresWithIntervals,
+  scorePairs,
+  type ScoreEvaluation,
+  type ScoreIntervals,
+} from '../evaluation/scores.js';
 import type { RecipeContext } from './context.js';
 import type { Recipe } from './job.js';
 import { Pace } from '../pace.js';
@@ -9,12 +14,13 @@ import { scoreRows, type RowScore } from './score-rows.js';
 /** Pairs scored at once. */
 const chunkPairs = 64;
 
-export interface ScorerResult extends ScoreEvaluation {
-  name: string;
-  seconds: number;
-  /** Both candidates' scores, by pair id. */
-  scores: Record<string, { first: RowScore; second: RowScore }>;
-}
+export type ScorerResult = ScoreEvaluation &
+  ScoreIntervals & {
+    name: string;
+    seconds: number;
+    /** Both candidates' scores, by pair id. */
+    scores: Record<string, { first: RowScore; second: RowScore }>;
+  };
 
 /** Scores every pair, telling its progress; emits 'scoring-end'. `onStates` gets hidden states, [2 pairs, hidden] a chunk. */
 export async function evaluateScorer(
@@ -59,7 +65,7 @@ export async function evaluateScorer(
     });
     await pace.breathe();
   }
-  const evaluation = evaluateScores(
+  const evaluation = await evaluateScoresWithIntervals(
     scorePairs(
       pairs,
       scores.map(({ first, second }) => ({ first: first.fused, second: second.fused })),
