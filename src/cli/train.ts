@@ -5,11 +5,11 @@ import { parseHubId } from '../engine/hub.js';
 import { isVision } from '../engine/lora.js';
 import type { Model } from '../engine/model.js';
 import { expected } from '../errors.js';
-import type { EvaluationResult } from '../recipes/evaluate.js';
 import { checkDropout } from '../recipes/check-dropout.js';
 import { train } from '../recipes/job.js';
 import { pipeline, type StageResults } from '../recipes/pipeline.js';
 import { runConfigSchema, type RunConfig } from '../recipes/run-config.js';
+import { withoutMarks } from '../runs/measurements.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { readConfigFile } from './config-file.js';
 import { exitCodes } from './exit-codes.js';
@@ -75,10 +75,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     const job = train(opened.policy, pipeline(stages, budget), { run, signal: interrupts.signal, stage: '(run)' });
     interrupts.watch(job);
     for await (const event of job) {
-      if (json)
-        print(
-          JSON.stringify(event.type === 'evaluation-end' ? { ...event, result: withoutMarks(event.result) } : event),
-        );
+      if (json) print(JSON.stringify(withoutMarks(event)));
       else progress.show(event);
     }
     progress.clear();
@@ -106,8 +103,6 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
 /** A path is relative to the configuration; what does not exist there and looks like a hub id is one. */
 const modelName = (path: string, at: (path: string) => string): string =>
   existsSync(at(path)) || parseHubId(path) === undefined ? at(path) : path;
-
-const withoutMarks = ({ marks: _marks, ...rest }: EvaluationResult): object => rest;
 
 /** Names once, and `hardOf` names a rejection stage before it. */
 function checkStages({ stages }: RunConfig): void {

@@ -33,6 +33,7 @@ export async function evaluateScorer(
   const pairs: PairRow[] = [];
   const scores: { first: RowScore; second: RowScore }[] = [];
   const pace = new Pace();
+  const marks: Record<string, number> = {};
   const counted = { strict: 0, right: 0 };
   for (let start = 0; start < data.size; start += chunkPairs) {
     context.signal.throwIfAborted();
@@ -50,7 +51,8 @@ export async function evaluateScorer(
       if (preference === 'tie') continue;
       const margin = first.fused.mu - second.fused.mu;
       counted.strict++;
-      counted.right += Number(preference === 'first' ? margin > 0 : margin < 0);
+      marks[id] = Number(preference === 'first' ? margin > 0 : margin < 0);
+      counted.right += marks[id];
     }
     const seconds = (performance.now() - startedMs) / 1000;
     context.emit({
@@ -78,7 +80,7 @@ export async function evaluateScorer(
     scores: Object.fromEntries(pairs.map(({ id }, i) => [id, scores[i]!])),
   };
   const { scores: _scores, ...summary } = result;
-  context.emit({ type: 'scoring-end', stage: context.stage, name: data.name, step, result: summary });
+  context.emit({ type: 'scoring-end', stage: context.stage, name: data.name, step, result: summary, marks });
   return result;
 }
 
