@@ -67,7 +67,8 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   await using run = await RunFolder.open(at(config.run), config, { resume, keepCheckpoints: config.keepCheckpoints });
   const stages = config.stages.map((stage) => ({
     name: stage.name,
-    make: (results: StageResults) => stageRecipe(stage, results, files),
+    make: (results: StageResults) =>
+      stageRecipe(stage, { results, files, stages: config.stages, pool: run.samples, signal: interrupts.signal }),
   }));
   const budget = config.budgetSeconds === undefined ? {} : { budgetSeconds: config.budgetSeconds };
   const resumeLine = `npx gavel train ${shellQuote(path)} --resume${options.set.map((set) => ` --set ${shellQuote(set)}`).join('')}`;
@@ -104,19 +105,27 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
 const modelName = (path: string, at: (path: string) => string): string =>
   existsSync(at(path)) || parseHubId(path) === undefined ? at(path) : path;
 
-/** Names once, and `hardOf` names a rejection stage before it. */
+/** `hardOf` names a rejection stage before the stage, `pairsOf` an r3v stage. */
 function checkStages({ stages }: RunConfig): void {
   for (const [i, stage] of stages.entries()) {
-    if (stage.recipe !== 'grpo' || stage.hardOf === undefined) continue;
-    const before = stages.slice(0, i).filter(({ recipe }) => recipe === 'rejection');
-    if (before.some(({ name }) => name === stage.hardOf)) continue;
-    throw expected(
-      'invalid_config',
-      `stages.${i}.hardOf`,
-      before.length === 0 ? 'a rejection stage before this one' : `one of ${before.map(({ name }) => name).join(', ')}`,
-      stage.hardOf,
-    );
+    if (stage.recipe === 'grpo') checkReference(stages, i, 'hardOf', stage.hardOf, 'rejection');
+    if (stage.recipe === 'dpo') checkReference(stages, i, 'pairsOf', stage.pairsOf, 'r3v');
   }
+}
+
+function checkReference(
+  stages: RunConfig['stages'],
+  index: number,
+  key: string,
+  name: string | undefined,
+  recipe: 'rejection' | 'r3v',
+): void {
+  const before = stages.slice(0, index).filter((stage) => stage.recipe === recipe);
+  if (name === undefined || before.some((stage) => stage.name === name)) return;
+  const names = before.map((stage) => stage.name).join(', ');
+  const wanted =
+    before.length === 0 ? `${recipe === 'r3v' ? 'an' : 'a'} ${recipe} stage before this one` : `one of ${names}`;
+  throw expected('invalid_config', `stages.${index}.${key}`, wanted, name);
 }
 
 function freezeVision(model: Model): void {
