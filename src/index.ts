@@ -138,7 +138,13 @@ export { parseJudgement, type Choice, type Judgement } from './evaluation/judgem
 export { positionOf } from './evaluation/position.js';
 export { reliabilityPlot } from './evaluation/reliability-plot.js';
 export { compareSelections, majorityVote, passAtK } from './evaluation/samples.js';
-export { evaluateScores, scorePairs, type ScoredPair, type ScoreEvaluation } from './evaluation/scores.js';
+export {
+  evaluateScores,
+  evaluateScoresWithIntervals,
+  scorePairs,
+  type ScoredPair,
+  type ScoreEvaluation,
+} from './evaluation/scores.js';
 export { summarize } from './evaluation/summary.js';
 export { evaluationTables, markdownTables, plainTables } from './evaluation/table.js';
 

@@ -28,3 +28,9 @@ export function seededWord(seed: number, ...words: number[]): number {
 export function seededUnit(seed: number, ...words: number[]): number {
   return seededWord(seed, ...words) / 0x1_0000_0000;
 }
+
+/** `seededUnit(seed, word, i)` as a function of i, for long loops. */
+export function seededUnits(seed: number, word: number): (i: number) => number {
+  const hash = mix(mix(0x27d4eb2f, seed | 0), word | 0);
+  return (i) => (mix(mix(hash, i | 0), 2) >>> 0) / 0x1_0000_0000;
+}

@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { Benchmark } from '../evaluation/benchmarks/benchmark.js';
-import { headlinesOf } from '../evaluation/benchmarks/headlines.js';
+import { headlinesWithIntervals } from '../evaluation/benchmarks/headlines.js';
 import { parseJudgement, type Judgement } from '../evaluation/judgement.js';
 import { evaluationResult } from '../evaluation/result.js';
-import { evaluateScores, parseScoredPair, type ScoredPair } from '../evaluation/scores.js';
+import { evaluateScoresWithIntervals, parseScoredPair, type ScoredPair } from '../evaluation/scores.js';
 import { evaluationTables, plainTables, scoreTables, type ResultTable } from '../evaluation/table.js';
 import type { Calibration } from '../evaluation/calibration.js';
 import { GavelError } from '../errors.js';
@@ -26,12 +26,12 @@ export async function evalFrom({ from, benchmark, seed, out, json }: FromOptions
   const { judgements, pairs } = await readRecords(from);
   const title = `Evaluation of ${basename(from)}`;
   if (pairs.length > 0) {
-    const result = { name: basename(from), ...evaluateScores(pairs) };
+    const result = { name: basename(from), ...(await evaluateScoresWithIntervals(pairs)) };
     await show(result, title, scoreTables(result), result.calibration, out, json);
     return;
   }
   const result = await evaluationResult(basename(from), judgements, { seconds: 0, tokens: 0, seed });
-  const headlines = headlinesOf(benchmark, judgements);
+  const headlines = await headlinesWithIntervals(benchmark, judgements);
   const whole = benchmark === undefined ? result : { ...result, benchmark: benchmark.name, headlines };
   await show(whole, title, evaluationTables(result, headlines), result.calibration, out, json);
 }

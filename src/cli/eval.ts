@@ -3,7 +3,7 @@ import { JsonlDataset } from '../data/jsonl.js';
 import { expected } from '../errors.js';
 import type { Benchmark } from '../evaluation/benchmarks/benchmark.js';
 import { benchmarkByName, loadBenchmark } from '../evaluation/benchmarks/load.js';
-import { headlinesOf } from '../evaluation/benchmarks/headlines.js';
+import { headlinesWithIntervals } from '../evaluation/benchmarks/headlines.js';
 import type { Judgement } from '../evaluation/judgement.js';
 import type { EvaluationResult } from '../evaluation/result.js';
 import { evaluationTables, plainTables } from '../evaluation/table.js';
@@ -41,7 +41,7 @@ export async function evalCommand(options: EvalCommandOptions): Promise<void> {
     folder?.add(text === undefined ? judgement : { ...judgement, text });
   });
   if (value === undefined) return;
-  const headlines = headlinesOf(benchmark, judgements);
+  const headlines = await headlinesWithIntervals(benchmark, judgements);
   const result = benchmark === undefined ? value : { ...value, benchmark: benchmark.name, headlines };
   const tables = evaluationTables(value, headlines);
   await folder?.finish(

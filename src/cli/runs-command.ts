@@ -12,6 +12,8 @@ export interface RunsSamplesOptions {
   item?: string;
   stage?: string;
   checkpoint?: string;
+  /** Of one evaluation set; true of all. */
+  evaluation?: string | true;
   correct?: boolean;
   wrong?: boolean;
   limit?: number;
@@ -52,6 +54,7 @@ export function registerRuns(program: Command): void {
     .option('--item <id>', 'of this item')
     .option('--stage <name>', 'that this stage drew')
     .option('--checkpoint <name>', 'that these weights drew')
+    .option('--evaluation [set]', 'completions that evaluations kept, of this set or of all, instead of the others')
     .option('--correct', 'that are right')
     .option('--wrong', 'that are wrong')
     .option('--limit <n>', 'at most so many; default 20 in the table, 200 on the page, else all', integer)

@@ -76,6 +76,8 @@ const rates = [
   'accuracy',
   'unseenAccuracy',
   'directAccuracy',
+  'accuracyWithTies',
+  'margin',
   'formatRate',
   'unparsedRate',
   'orderConsistency',
@@ -83,6 +85,10 @@ const rates = [
 ];
 const metricNames = [
   'loss',
+  'accuracy',
+  'margin',
+  'rewards/accuracies',
+  'rewards/margins',
   'reward',
   'kl',
   'entropy',

@@ -22,6 +22,10 @@ function short(text: string, most: number): string {
 
 export async function runsSamplesCommand(path: string, options: RunsSamplesOptions): Promise<void> {
   const { correct = false, wrong = false, html, parquet, json } = options;
+  if (options.evaluation !== undefined && (correct || wrong)) {
+    const advice = 'Verdicts of evaluations are in evaluations.jsonl, by item.';
+    throw expected('invalid_argument', '--evaluation', 'it without --correct and --wrong', 'both', advice);
+  }
   if (correct && wrong) {
     throw expected('invalid_argument', '--wrong', 'either --correct or --wrong', 'both', 'Leave both out for all.');
   }
@@ -40,9 +44,10 @@ export async function runsSamplesCommand(path: string, options: RunsSamplesOptio
   });
   await using _ = pool;
   for (const message of damage) process.stderr.write(`gavel: ${message}\n`);
-  const { item, stage, checkpoint } = options;
+  const { item, stage, checkpoint, evaluation = false } = options;
   const found = pool.select({
-    ...(item === undefined ? {} : { item }),
+    evaluation,
+    ...(item === undefined ? {} : { row: item }),
     ...(stage === undefined ? {} : { stage }),
     ...(checkpoint === undefined ? {} : { checkpoint }),
     ...(correct === wrong ? {} : { correct }),
@@ -78,11 +83,49 @@ export async function runsSamplesCommand(path: string, options: RunsSamplesOptio
     for (const entry of atMost(Infinity)) await printLine(JSON.stringify(await pool.read(entry)));
     return;
   }
-  await printTable(pool, atMost(limits.table), found.length);
+  if (evaluation === false) await printTable(pool, atMost(limits.table), found.length);
+  else await printEvaluations(pool, atMost(limits.table), found.length);
+}
+
+/** What `--evaluation` would show, for the last line of the others. */
+function hiddenNote(pool: SamplePool): string {
+  const hidden = pool.select({ evaluation: true });
+  if (hidden.length === 0) return '';
+  const sets = [...new Set(hidden.map(({ evaluation }) => evaluation))].join(', ');
+  return ` Of evaluations (${sets}) there are ${hidden.length} completions: --evaluation shows them.`;
+}
+
+/** Evaluations mark what they read back, so verdicts are theirs to tell and are not in the pool. */
+async function printEvaluations(pool: SamplePool, entries: readonly SampleEntry[], total: number): Promise<void> {
+  if (total === 0) {
+    const sets = [...new Set(pool.select({ evaluation: true }).map(({ evaluation }) => evaluation))];
+    return print(
+      sets.length === 0 ? 'No evaluation of the run kept its completions.' : `None fits; sets: ${sets.join(', ')}.`,
+    );
+  }
+  const rows: string[][] = [];
+  for (const entry of entries) {
+    const { evaluation, checkpoint, sample, text } = await pool.read(entry);
+    rows.push([
+      entry.evaluation!,
+      entry.row,
+      evaluation === undefined ? '-' : `${evaluation.order}${evaluation.direct ? ', direct' : ''}`,
+      checkpoint,
+      String(sample),
+      short(text, textCharacters),
+    ]);
+  }
+  print(textTable(['evaluation', 'item', 'order', 'weights', '#', 'text'], rows, [0, 1, 2, 3, 5]));
+  const more = entries.length < total ? ' --limit shows more.' : '';
+  print(`${entries.length} of ${total} completions.${more} Verdicts by item are in evaluations.jsonl.`);
 }
 
 async function printTable(pool: SamplePool, entries: readonly SampleEntry[], total: number): Promise<void> {
-  if (total === 0) return print(pool.size === 0 ? 'The run has marked no sample.' : 'No sample fits.');
+  const hidden = hiddenNote(pool);
+  if (total === 0) {
+    const none = pool.select({ evaluation: false }).length === 0;
+    return print(`${none ? 'The run has marked no sample.' : 'No sample fits.'}${hidden}`);
+  }
   const rows: string[][] = [];
   for (const entry of entries) {
     const { item, checkpoint, sample, rewards, advantage, answer, text } = await pool.read(entry);
@@ -104,7 +147,7 @@ async function printTable(pool: SamplePool, entries: readonly SampleEntry[], tot
     textTable(['item', 'weights', '#', 'verdict', 'rewards', 'advantage', 'answer', 'text'], rows, [0, 1, 3, 4, 6, 7]),
   );
   print(
-    `${entries.length} of ${total} samples, ${right} right.${entries.length < total ? ' --limit shows more.' : ''}`,
+    `${entries.length} of ${total} samples, ${right} right.${entries.length < total ? ' --limit shows more.' : ''}${hidden}`,
   );
 }
 
@@ -123,15 +166,17 @@ async function pageOf(
     const key = `${entry.checkpoint}\n${entry.item}`;
     groups.set(key, [...(groups.get(key) ?? []), entry]);
   }
-  const filters = (['item', 'stage', 'checkpoint', 'correct', 'wrong'] as const).flatMap((name) =>
+  const filters = (['item', 'stage', 'checkpoint', 'evaluation', 'correct', 'wrong'] as const).flatMap((name) =>
     options[name] === undefined ? [] : [options[name] === true ? name : `${name} ${String(options[name])}`],
   );
+  if (options.evaluation === undefined) notes.push(...[hiddenNote(pool).trim()].filter(Boolean));
   if (items.size === 0) notes.push('The run kept neither prompts nor pictures of its items.');
+  const { evaluation } = options;
   const right = entries.filter(({ correct }) => correct).length;
   return samplesPage({
     title: `Samples of ${path}`,
     introduction: [
-      `${entries.length} of ${total} samples${filters.length > 0 ? ` (${filters.join(', ')})` : ''}, the newest first; ${right} are right.`,
+      `${entries.length} of ${total} samples${filters.length > 0 ? ` (${filters.join(', ')})` : ''}, the newest first${evaluation === undefined ? `; ${right} are right` : ''}.`,
       ...notes,
     ],
     groups: await Promise.all([...groups.values()].map((group) => groupOf(folder, pool, items, group))),
@@ -144,18 +189,22 @@ async function groupOf(
   items: ReadonlyMap<string, StoredItem>,
   entries: readonly SampleEntry[],
 ): Promise<SampleGroup> {
-  const { item, checkpoint } = entries[0]!;
+  const { item, checkpoint, row } = entries[0]!;
   const stored = items.get(item);
   const ordered = [...entries].sort((a, b) => a.sample - b.sample);
   const samples = await Promise.all(ordered.map((entry) => pool.read(entry)));
-  const { stage, step } = samples[0]!;
+  const { stage, step, evaluation } = samples[0]!;
   const pictures = await Promise.all((stored?.pictures ?? []).map((picture) => readPicture(folder, picture)));
+  const place = [
+    ...(evaluation === undefined ? [] : [`evaluation ${evaluation.name}`, `${evaluation.order} order`]),
+    ...(evaluation?.direct === true ? ['direct'] : []),
+    ...(stage === undefined ? [] : [`stage ${stage}`]),
+    ...(step === undefined ? [] : [`step ${step}`]),
+  ];
   return {
-    item,
+    item: row,
     checkpoint,
-    place: [...(stage === undefined ? [] : [`stage ${stage}`]), ...(step === undefined ? [] : [`step ${step}`])].join(
-      ', ',
-    ),
+    place: place.join(', '),
     prompt: stored === undefined ? null : promptText(stored.prompt),
     solution: stored?.solution ?? null,
     pictures: pictures.map((png) => (png === undefined ? null : `data:image/png;base64,${png.toString('base64')}`)),

@@ -1,5 +1,6 @@
 /** The stages of run.yaml as recipes: their data opened, their judge and validation made. */
 import { openData, openPairs, type DataConfig, type OpenedData, type OpenedPairs } from '../data/open-data.js';
+import type { PairDataset } from '../data/pairs.js';
 import { accuracyReward } from '../rewards/accuracy.js';
 import { formatReward } from '../rewards/format.js';
 import { verifierByName } from '../rewards/verifier.js';
@@ -14,13 +15,15 @@ import { joint } from '../recipes/joint.js';
 import { defaultJudge, type Judge } from '../recipes/judge.js';
 import type { StageResults } from '../recipes/pipeline.js';
 import { answerJudge, questionSet } from '../recipes/question-set.js';
-import { r3v } from '../recipes/r3v.js';
+import { r3v, type R3vResult } from '../recipes/r3v.js';
+import { dpoPairsOf } from '../recipes/r3v-pairs.js';
 import { r3vPrompts, type R3vPrompts } from '../recipes/r3v-prompts.js';
 import { rejection, type RejectionResult } from '../recipes/rejection.js';
 import type { RunStage } from '../recipes/run-config.js';
 import { selectEvaluation } from '../recipes/select-evaluation.js';
 import { sft } from '../recipes/sft.js';
 import { unifiedRewardThink } from '../recipes/unified-reward-think.js';
+import type { SamplePool } from '../runs/sample-pool.js';
 
 type Of<R extends RunStage['recipe']> = Extract<RunStage, { recipe: R }>;
 type Validation = NonNullable<Of<'sft'>['validation']>;
@@ -63,8 +66,20 @@ export class OpenFiles implements AsyncDisposable {
   }
 }
 
+/** What a stage is made from. */
+export interface StageParts {
+  /** Of the stages before it. */
+  results: StageResults;
+  files: OpenFiles;
+  /** Every stage of the run, and the pool that they mark. */
+  stages: readonly RunStage[];
+  pool: SamplePool;
+  signal: AbortSignal;
+}
+
 /** The recipe of a stage, given the results of those before it. Errors: those of its files. */
-export async function stageRecipe(stage: RunStage, results: StageResults, files: OpenFiles): Promise<Recipe<unknown>> {
+export async function stageRecipe(stage: RunStage, parts: StageParts): Promise<Recipe<unknown>> {
+  const { results, files } = parts;
   const pairwise = async ({ bothOrders, ...settings }: Validation): Promise<Evaluator> => {
     const { source, options } = splitValidation(settings);
     return { set: fileEvaluationSet(await files.rows(source), { bothOrders }), judge: judgeOf(stage), options };
@@ -101,12 +116,16 @@ export async function stageRecipe(stage: RunStage, results: StageResults, files:
         ...(stage.test === undefined ? {} : { test: await pairwise(stage.test) }),
         options: stage.options,
       });
-    case 'dpo':
-      return dpo({
-        data: await files.pairs(stage.data),
-        options: stage.options,
-        ...(await validationOf(stage.validation)),
-      });
+    case 'dpo': {
+      const { options, validation } = stage;
+      if (stage.pairsOf === undefined) {
+        return dpo({ data: await files.pairs(stage.data!), options, ...(await validationOf(validation)) });
+      }
+      const { source, data } = await pairsOf(stage.pairsOf, parts);
+      const asked = answerJudge(stage.verifier, stage.answer);
+      const set = validation === undefined ? undefined : await questions(files, validation, promptsOf(source), asked);
+      return dpo({ data, options, ...(set && { validation: set }) });
+    }
     case 'joint':
       return joint({
         data: await files.pairs(stage.data),
@@ -133,8 +152,10 @@ export async function stageRecipe(stage: RunStage, results: StageResults, files:
         prompts: promptsOf(stage),
         options: stage.options,
       });
-    case 'evaluate':
-      return evaluate(await pairwise(stage.data));
+    case 'evaluate': {
+      if (stage.ask === undefined) return evaluate(await pairwise(stage.data));
+      return evaluate(await questions(files, stage.data, promptsOf(stage), judge, stage.ask));
+    }
     case 'evaluate-scorer':
       return evaluateScorerRecipe(await files.pairs(stage.data));
   }
@@ -163,18 +184,32 @@ async function questions(
   { bothOrders: _, ...settings }: Validation,
   prompts: R3vPrompts,
   judge: Judge,
+  ask: 'rationale' | 'direct' | 'both' = 'rationale',
 ): Promise<Evaluator> {
   const { source, options } = splitValidation(settings);
-  return { set: questionSet(await files.rows(source), { prompts }), judge, options };
+  return { set: questionSet(await files.rows(source), { prompts, ask }), judge, options };
+}
+
+/** Pairs of what an r3v stage drew, under the prompts it was asked with. */
+async function pairsOf(
+  name: string,
+  { results, files, stages, pool, signal }: StageParts,
+): Promise<{ source: Of<'r3v'>; data: PairDataset }> {
+  const source = stages.find((stage): stage is Of<'r3v'> => stage.recipe === 'r3v' && stage.name === name)!;
+  const data = await files.rows(source.data);
+  const result = results[name] as R3vResult;
+  return { source, data: await dpoPairsOf(result, { pool, data, prompts: promptsOf(source), signal }) };
 }
 
 /** Prompts that ask for answers as the verifier reads them; where it reads both forms, for tags. */
-const promptsOf = ({ answer }: Of<'r3v' | 'select-evaluation'>): R3vPrompts =>
+const promptsOf = ({ answer }: Of<'r3v' | 'select-evaluation' | 'evaluate'>): R3vPrompts =>
   r3vPrompts(answer === 'either' ? 'tags' : answer);
 
 function judgeOf(stage: RunStage): Judge {
   if (!('verifier' in stage)) return defaultJudge;
-  if (stage.recipe === 'r3v' || stage.recipe === 'select-evaluation') return answerJudge(stage.verifier, stage.answer);
+  const isQuestions = stage.recipe === 'evaluate' && stage.ask !== undefined;
+  if (isQuestions || stage.recipe === 'r3v' || stage.recipe === 'select-evaluation')
+    return answerJudge(stage.verifier, stage.answer);
   const verifier = verifierByName(stage.verifier, stage.answer);
   if (stage.recipe !== 'grpo') return { ...defaultJudge, verifier };
   const rewards = [

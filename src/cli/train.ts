@@ -5,11 +5,11 @@ import { parseHubId } from '../engine/hub.js';
 import { isVision } from '../engine/lora.js';
 import type { Model } from '../engine/model.js';
 import { expected } from '../errors.js';
-import type { EvaluationResult } from '../recipes/evaluate.js';
 import { checkDropout } from '../recipes/check-dropout.js';
 import { train } from '../recipes/job.js';
 import { pipeline, type StageResults } from '../recipes/pipeline.js';
 import { runConfigSchema, type RunConfig } from '../recipes/run-config.js';
+import { withoutMarks } from '../runs/measurements.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { readConfigFile } from './config-file.js';
 import { exitCodes } from './exit-codes.js';
@@ -67,7 +67,8 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   await using run = await RunFolder.open(at(config.run), config, { resume, keepCheckpoints: config.keepCheckpoints });
   const stages = config.stages.map((stage) => ({
     name: stage.name,
-    make: (results: StageResults) => stageRecipe(stage, results, files),
+    make: (results: StageResults) =>
+      stageRecipe(stage, { results, files, stages: config.stages, pool: run.samples, signal: interrupts.signal }),
   }));
   const budget = config.budgetSeconds === undefined ? {} : { budgetSeconds: config.budgetSeconds };
   const resumeLine = `npx gavel train ${shellQuote(path)} --resume${options.set.map((set) => ` --set ${shellQuote(set)}`).join('')}`;
@@ -75,10 +76,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     const job = train(opened.policy, pipeline(stages, budget), { run, signal: interrupts.signal, stage: '(run)' });
     interrupts.watch(job);
     for await (const event of job) {
-      if (json)
-        print(
-          JSON.stringify(event.type === 'evaluation-end' ? { ...event, result: withoutMarks(event.result) } : event),
-        );
+      if (json) print(JSON.stringify(withoutMarks(event)));
       else progress.show(event);
     }
     progress.clear();
@@ -107,21 +105,27 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
 const modelName = (path: string, at: (path: string) => string): string =>
   existsSync(at(path)) || parseHubId(path) === undefined ? at(path) : path;
 
-const withoutMarks = ({ marks: _marks, ...rest }: EvaluationResult): object => rest;
-
-/** Names once, and `hardOf` names a rejection stage before it. */
+/** `hardOf` names a rejection stage before the stage, `pairsOf` an r3v stage. */
 function checkStages({ stages }: RunConfig): void {
   for (const [i, stage] of stages.entries()) {
-    if (stage.recipe !== 'grpo' || stage.hardOf === undefined) continue;
-    const before = stages.slice(0, i).filter(({ recipe }) => recipe === 'rejection');
-    if (before.some(({ name }) => name === stage.hardOf)) continue;
-    throw expected(
-      'invalid_config',
-      `stages.${i}.hardOf`,
-      before.length === 0 ? 'a rejection stage before this one' : `one of ${before.map(({ name }) => name).join(', ')}`,
-      stage.hardOf,
-    );
+    if (stage.recipe === 'grpo') checkReference(stages, i, 'hardOf', stage.hardOf, 'rejection');
+    if (stage.recipe === 'dpo') checkReference(stages, i, 'pairsOf', stage.pairsOf, 'r3v');
   }
+}
+
+function checkReference(
+  stages: RunConfig['stages'],
+  index: number,
+  key: string,
+  name: string | undefined,
+  recipe: 'rejection' | 'r3v',
+): void {
+  const before = stages.slice(0, index).filter((stage) => stage.recipe === recipe);
+  if (name === undefined || before.some((stage) => stage.name === name)) return;
+  const names = before.map((stage) => stage.name).join(', ');
+  const wanted =
+    before.length === 0 ? `${recipe === 'r3v' ? 'an' : 'a'} ${recipe} stage before this one` : `one of ${names}`;
+  throw expected('invalid_config', `stages.${index}.${key}`, wanted, name);
 }
 
 function freezeVision(model: Model): void {

@@ -3,7 +3,8 @@
  * Deutsch, Foster and Freitag, "Ties Matter" (EMNLP 2023, arXiv 2305.14324); "without ties" follows the reward-model
  * papers (VideoAlign, EditReward), which leave gold ties out and let a predicted tie count as wrong.
  */
-import type { Choice } from './judgement.js';
+import type { Choice, Judgement } from './judgement.js';
+import { meanStatistic, unitOf, type Observation, type Statistic } from './resample-units.js';
 
 /** How often each case happened. */
 export interface AgreementCounts {
@@ -72,4 +73,20 @@ export function agreementOf(pairs: readonly PreferencePair[]): Agreement {
     goldTieRate: share(ties, count),
     predictedTieRate: share(predictedTie + bothTie, count),
   };
+}
+
+/** Both accuracies as statistics to resample. */
+export function agreementStatistics(
+  pairs: readonly (PreferencePair & { unit: string })[],
+): Record<'accuracyWithTies' | 'accuracyWithoutTies', Statistic> {
+  const right = (of: readonly (PreferencePair & { unit: string })[]): Statistic =>
+    meanStatistic(of.map(({ gold, predicted, unit }) => ({ unit, value: Number(gold === predicted) })));
+  return { accuracyWithTies: right(pairs), accuracyWithoutTies: right(pairs.filter(({ gold }) => gold !== 'tie')) };
+}
+
+/** Whether each judgement of two candidates names the gold one; gold ties may be left out. */
+export function agreementObservations(judgements: readonly Judgement[], ties: 'with' | 'without'): Observation[] {
+  return judgements
+    .filter(({ goldChoice }) => goldChoice !== null && (ties === 'with' || goldChoice !== 'tie'))
+    .map((judgement) => ({ unit: unitOf(judgement), value: Number(judgement.choice === judgement.goldChoice) }));
 }

@@ -22,7 +22,12 @@ interface Resampled {
   interval: Interval;
 }
 
-function checked({ resamples = 2000, seed = 0, level = 0.95 }: BootstrapOptions): Required<BootstrapOptions> {
+/** Options with their defaults. Errors: 'invalid_argument'. */
+export function checkedBootstrap({
+  resamples = 2000,
+  seed = 0,
+  level = 0.95,
+}: BootstrapOptions): Required<BootstrapOptions> {
   if (!Number.isInteger(resamples) || resamples < 1)
     throw expected('invalid_argument', 'resamples', 'an integer >= 1', resamples);
   if (!(level > 0 && level < 1)) throw expected('invalid_argument', 'level', 'a number between 0 and 1', level);
@@ -30,7 +35,7 @@ function checked({ resamples = 2000, seed = 0, level = 0.95 }: BootstrapOptions)
 }
 
 async function resample(values: Float64Array, options: BootstrapOptions): Promise<Resampled> {
-  const { resamples, seed, level } = checked(options);
+  const { resamples, seed, level } = checkedBootstrap(options);
   const means = new Float64Array(resamples);
   const pace = new Pace();
   for (let r = 0; r < resamples; r++) {

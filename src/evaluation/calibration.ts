@@ -3,6 +3,8 @@
  * bins of equal width (Guo et al., 2017, arXiv 1706.04599) and of equal mass (Nguyen and O'Connor, 2015), Brier score (1950).
  */
 import { expected } from '../errors.js';
+import type { Bounds } from './interval.js';
+import { meanStatistic, type Statistic } from './resample-units.js';
 
 export interface ConfidentAnswer {
   /** Probability the judge gives its answer, in [0, 1]. */
@@ -33,6 +35,9 @@ export interface Calibration {
   bins: ReliabilityBin[];
   binsEqualMass: ReliabilityBin[];
 }
+
+/** With 95 % intervals by percentile bootstrap. */
+export type BoundedCalibration = Calibration & Bounds<'ece' | 'eceEqualMass' | 'brier'>;
 
 /**
  * Calibration of answers; null without any. Bins of equal width divide [low, 1] (`low` 0 by default), each with its upper
@@ -65,15 +70,54 @@ export function calibrationOf(
   };
 }
 
+/** What a bin adds to an error: its answers, and how far they were right beyond their confidence. */
+const sumsOfBin = (answers: readonly (ConfidentAnswer & { unit: string })[]): Map<string, number> => {
+  const sums = new Map<string, number>();
+  for (const { unit, correct, confidence } of answers) {
+    sums.set(unit, (sums.get(unit) ?? 0) + Number(correct) - confidence);
+  }
+  return sums;
+};
+
+/**
+ * The errors as statistics to resample, in the very bins of `calibration`. A calibration error cannot be below 0, so that of
+ * a resample is larger on average than that of the answers: of few answers the interval lies high.
+ */
+export function calibrationStatistics(
+  answers: readonly (ConfidentAnswer & { unit: string })[],
+  { bins, binsEqualMass }: Calibration,
+): Record<'ece' | 'eceEqualMass' | 'brier', Statistic> {
+  const counts = new Map<string, number>();
+  for (const { unit } of answers) counts.set(unit, (counts.get(unit) ?? 0) + 1);
+  const errorIn = (held: readonly ReliabilityBin[], place: (confidence: number) => number): Statistic => ({
+    sums: [counts, ...held.map((_, i) => sumsOfBin(answers.filter(({ confidence }) => place(confidence) === i)))],
+    of: (totals) => {
+      let error = 0;
+      for (let i = 1; i < totals.length; i++) error += Math.abs(totals[i]!);
+      return error / totals[0]!;
+    },
+  });
+  const lowest = bins[0]!.low;
+  return {
+    ece: errorIn(bins, (confidence) => binOfWidth(confidence, bins.length, lowest)),
+    eceEqualMass: errorIn(binsEqualMass, (confidence) => binsEqualMass.findIndex(({ high }) => confidence <= high)),
+    brier: meanStatistic(
+      answers.map(({ unit, confidence, correct }) => ({ unit, value: (confidence - Number(correct)) ** 2 })),
+    ),
+  };
+}
+
 function equalWidth(answers: readonly ConfidentAnswer[], bins: number, low: number): ReliabilityBin[] {
   const held: ConfidentAnswer[][] = Array.from({ length: bins }, () => []);
-  for (const answer of answers) {
-    // A confidence such as 0.3 that rounding leaves above its bound of 3 / 10 belongs below it.
-    const place = Math.ceil(((answer.confidence - low) / (1 - low)) * bins - 1e-9) - 1;
-    held[Math.min(bins - 1, Math.max(0, place))]!.push(answer);
-  }
+  for (const answer of answers) held[binOfWidth(answer.confidence, bins, low)]!.push(answer);
   const bound = (i: number): number => low + ((1 - low) * i) / bins;
   return held.map((inside, i) => binOf(inside, bound(i), bound(i + 1)));
+}
+
+function binOfWidth(confidence: number, bins: number, low: number): number {
+  // A confidence such as 0.3 that rounding leaves above its bound of 3 / 10 belongs below it.
+  const place = Math.ceil(((confidence - low) / (1 - low)) * bins - 1e-9) - 1;
+  return Math.min(bins - 1, Math.max(0, place));
 }
 
 function equalMass(answers: readonly ConfidentAnswer[], bins: number): ReliabilityBin[] {

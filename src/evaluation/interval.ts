@@ -23,6 +23,14 @@ export function wilsonInterval(successes: number, count: number, z = z95): Inter
   };
 }
 
+/** `NAMELow` and `NAMEHigh` of 95 % intervals; null where there is no such number. */
+export type Bounds<K extends string> = Record<`${K}${'Low' | 'High'}`, number | null>;
+
+/** An interval under the names of its number. */
+export function bounds<K extends string>(name: K, interval: Interval | null | undefined): Bounds<K> {
+  return { [`${name}Low`]: interval?.low ?? null, [`${name}High`]: interval?.high ?? null } as Bounds<K>;
+}
+
 /** The mean, or null without values: a rate of nothing is no number. */
 export function meanOf(values: readonly number[]): number | null {
   return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;

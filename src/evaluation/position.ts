@@ -4,6 +4,7 @@
  */
 import { groupBy, meanOf, shareOf } from './interval.js';
 import { choiceInData, type Judgement } from './judgement.js';
+import { differenceStatistic, meanStatistic, observed, unitOf, type Statistic } from './resample-units.js';
 
 export interface PositionResult {
   /** Accuracy of the judgements in the order of the data, and in the other one. */
@@ -34,6 +35,32 @@ export function positionOf(judgements: readonly Judgement[]): PositionResult {
     bias: first === null || second === null ? null : first - second,
     firstShare: shareOf(decided, ({ choice }) => choice === 'first'),
   };
+}
+
+/** The same numbers as statistics to resample, by name of the field; only those that there are. */
+export function positionStatistics(judgements: readonly Judgement[]): Partial<Record<keyof PositionResult, Statistic>> {
+  const right = (chosen: (judgement: Judgement) => boolean): Statistic =>
+    meanStatistic(observed(judgements.filter(chosen), ({ correct }) => correct));
+  const overPairs = (passes: (given: Judgement, swapped: Judgement) => boolean): Statistic =>
+    meanStatistic(
+      orderPairs(judgements).map(([given, swapped]) => ({
+        unit: unitOf(given),
+        value: Number(passes(given, swapped)),
+      })),
+    );
+  const decided = judgements.filter(({ choice }) => choice === 'first' || choice === 'second');
+  const all: Record<keyof PositionResult, Statistic> = {
+    accuracyGiven: right(({ order }) => order === 'given'),
+    accuracySwapped: right(({ order }) => order === 'swapped'),
+    accuracyBoth: overPairs((given, swapped) => given.correct && swapped.correct),
+    consistency: overPairs(namesTheSame),
+    bias: differenceStatistic(
+      right(({ goldChoice }) => goldChoice === 'first'),
+      right(({ goldChoice }) => goldChoice === 'second'),
+    ),
+    firstShare: meanStatistic(observed(decided, ({ choice }) => choice === 'first')),
+  };
+  return Object.fromEntries(Object.entries(all).filter(([, { sums }]) => sums.every(({ size }) => size > 0)));
 }
 
 /** Judgements of one item and sample index in both orders. */

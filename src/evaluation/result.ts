@@ -1,12 +1,32 @@
 /** What an evaluation returns, from the judgements alone; every recipe, command and report shows this one value. */
 import type { Agreement } from './agreement.js';
-import type { Calibration } from './calibration.js';
+import type { BoundedCalibration } from './calibration.js';
+import { bounds, wilsonInterval, type Bounds, type Interval } from './interval.js';
 import type { Judgement } from './judgement.js';
-import { positionOf } from './position.js';
-import { itemAccuracy, marksOf, type DivisionAccuracy } from './subsets.js';
-import { summarize, type SummaryOptions } from './summary.js';
+import { positionOf, positionStatistics } from './position.js';
+import { resampleUnits } from './resample-units.js';
+import { itemAccuracy, marksOf, type DivisionAccuracy, type SubsetAccuracy } from './subsets.js';
+import { summarize, type JudgementSummary, type SummaryOptions } from './summary.js';
 
-export interface EvaluationResult {
+/** Numbers with an interval by percentile bootstrap over units: clusters where there are any, else items. */
+export type BootstrappedName =
+  | 'accuracyGiven'
+  | 'accuracySwapped'
+  | 'accuracyBothOrders'
+  | 'positionBias'
+  | 'firstShare'
+  | 'orderConsistency'
+  | 'majority';
+
+/** Accuracy of a division with its bootstrap intervals; those of `low` and `high` are Wilson's. */
+export type DivisionResult = Omit<DivisionAccuracy, 'subsets'> &
+  Bounds<'micro' | 'macro'> & { subsets: Record<string, SubsetAccuracy & Bounds<'bootstrap'>> };
+
+export interface EvaluationResult
+  extends
+    Bounds<BootstrappedName>,
+    /** Wilson's, over items. */
+    Bounds<'directAccuracy' | 'unseenDirectAccuracy'> {
   name: string;
   /** Items outside and inside the unseen sub-set. */
   count: number;
@@ -15,9 +35,10 @@ export interface EvaluationResult {
   accuracy: number | null;
   accuracyLow: number | null;
   accuracyHigh: number | null;
-  /** 95 % percentile bootstrap over the same items. */
+  /** 95 % percentile bootstrap over the units, and its resamples: 2,000, fewer of very many items. */
   bootstrapLow: number | null;
   bootstrapHigh: number | null;
+  bootstrapResamples: number;
   unseenAccuracy: number | null;
   unseenAccuracyLow: number | null;
   unseenAccuracyHigh: number | null;
@@ -33,7 +54,7 @@ export interface EvaluationResult {
   /** Share of verdicts for the candidate that stands first. */
   firstShare: number | null;
   /** Agreement with gold preferences, ties counted; null when no item compares two candidates. Outside the unseen sub-set. */
-  ties: Agreement | null;
+  ties: (Agreement & Bounds<'accuracyWithTies' | 'accuracyWithoutTies'>) | null;
   /** Over all items, the unseen ones too. */
   formatRate: number;
   unparsedRate: number;
@@ -45,13 +66,15 @@ export interface EvaluationResult {
   contradictionRate: number | null;
   tiedTotalsRate: number | null;
   /** Accuracy by sub-set, by name of the division, outside the unseen sub-set. */
-  groups: Record<string, DivisionAccuracy>;
-  /** Items that count only when all of their cluster are right; null without clusters. */
-  clusters: { count: number; accuracy: number } | null;
+  groups: Record<string, DivisionResult>;
+  /** Items that count only when all of their cluster are right, with Wilson's interval; null without clusters. */
+  clusters: ({ count: number; accuracy: number } & Interval) | null;
   /** By k, of the majority vote, and of the share of its votes; null with one sample a prompt. */
   passAtK: Record<string, number> | null;
+  passAtKLow: Record<string, number> | null;
+  passAtKHigh: Record<string, number> | null;
   majority: number | null;
-  calibration: Calibration | null;
+  calibration: BoundedCalibration | null;
   meanLength: number;
   /** Means of what `inspect` returned, by name. */
   extras: Record<string, number>;
@@ -74,7 +97,12 @@ export async function evaluationResult(
   );
   const unseen = judgements.filter((judgement) => judgement.unseen);
   const unseenAccuracy = itemAccuracy(unseen.filter(({ direct }) => !direct));
-  const { accuracy, bootstrap, position, totals } = seen;
+  const { accuracy, bootstrap, position, totals, intervals, clusters } = seen;
+  const reasoned = judgements.filter(({ direct }) => !direct);
+  const { consistency } = positionStatistics(reasoned);
+  const consistent = await resampleUnits({ ...(consistency && { consistency }) }, options.bootstrap);
+  const unseenDirect = itemAccuracy(unseen.filter(({ direct }) => direct));
+  const { accuracyWithTies, accuracyWithoutTies, ece, eceEqualMass, brier } = intervals;
   return {
     name,
     count: accuracy?.count ?? 0,
@@ -84,33 +112,79 @@ export async function evaluationResult(
     accuracyHigh: accuracy?.high ?? null,
     bootstrapLow: bootstrap?.low ?? null,
     bootstrapHigh: bootstrap?.high ?? null,
+    bootstrapResamples: seen.resamples,
     unseenAccuracy: unseenAccuracy?.accuracy ?? null,
     unseenAccuracyLow: unseenAccuracy?.low ?? null,
     unseenAccuracyHigh: unseenAccuracy?.high ?? null,
     directAccuracy: seen.direct?.accuracy ?? null,
-    unseenDirectAccuracy: itemAccuracy(unseen.filter(({ direct }) => direct))?.accuracy ?? null,
+    ...bounds('directAccuracy', seen.direct),
+    unseenDirectAccuracy: unseenDirect?.accuracy ?? null,
+    ...bounds('unseenDirectAccuracy', unseenDirect),
     accuracyGiven: position.accuracyGiven,
+    ...bounds('accuracyGiven', intervals['accuracyGiven']),
     accuracySwapped: position.accuracySwapped,
+    ...bounds('accuracySwapped', intervals['accuracySwapped']),
     accuracyBothOrders: position.accuracyBoth,
+    ...bounds('accuracyBothOrders', intervals['accuracyBoth']),
     positionBias: position.bias,
+    ...bounds('positionBias', intervals['bias']),
     firstShare: position.firstShare,
-    ties: seen.ties,
+    ...bounds('firstShare', intervals['firstShare']),
+    ties: seen.ties && {
+      ...seen.ties,
+      ...bounds('accuracyWithTies', accuracyWithTies),
+      ...bounds('accuracyWithoutTies', accuracyWithoutTies),
+    },
     formatRate: all.formatRate ?? 0,
     unparsedRate: all.unparsedRate ?? 0,
     truncatedRate: all.truncatedRate ?? 0,
-    orderConsistency: positionOf(judgements.filter(({ direct }) => !direct)).consistency,
+    orderConsistency: positionOf(reasoned).consistency,
+    ...bounds('orderConsistency', consistent.intervals['consistency']),
     totalsRate: totals.totalsRate,
     contradictionRate: totals.contradictionRate,
     tiedTotalsRate: totals.tiedTotalsRate,
-    groups: seen.divisions,
-    clusters: seen.clusters,
+    groups: groupsOf(seen),
+    clusters: clusters && { ...clusters, ...wilsonInterval(clusters.accuracy * clusters.count, clusters.count) },
     passAtK: seen.passAtK,
+    passAtKLow: passBounds(seen, 'low'),
+    passAtKHigh: passBounds(seen, 'high'),
     majority: seen.majority,
-    calibration: seen.calibration,
+    ...bounds('majority', intervals['majority']),
+    calibration: seen.calibration && {
+      ...seen.calibration,
+      ...bounds('ece', ece),
+      ...bounds('eceEqualMass', eceEqualMass),
+      ...bounds('brier', brier),
+    },
     meanLength: all.meanLength ?? 0,
     extras: all.extras,
     seconds,
     tokensPerSecond: seconds > 0 ? tokens / seconds : 0,
-    marks: Object.fromEntries(marksOf(judgements.filter(({ direct }) => !direct))),
+    marks: Object.fromEntries(marksOf(reasoned)),
   };
+}
+
+function groupsOf({ divisions, intervals }: JudgementSummary): Record<string, DivisionResult> {
+  const groups = Object.entries(divisions).map(([name, { micro, macro, subsets }]): [string, DivisionResult] => {
+    const parts = Object.entries(subsets).map(
+      ([subset, accuracy]) =>
+        [subset, { ...accuracy, ...bounds('bootstrap', intervals[`${name} / ${subset}`]) }] as const,
+    );
+    return [
+      name,
+      {
+        micro,
+        ...bounds('micro', intervals[`${name} micro`]),
+        macro,
+        ...bounds('macro', intervals[`${name} macro`]),
+        subsets: Object.fromEntries(parts),
+      },
+    ];
+  });
+  return Object.fromEntries(groups);
+}
+
+function passBounds({ passAtK, intervals }: JudgementSummary, end: keyof Interval): Record<string, number> | null {
+  if (passAtK === null) return null;
+  return Object.fromEntries(Object.keys(passAtK).map((k) => [k, intervals[`pass@${k}`]![end]]));
 }

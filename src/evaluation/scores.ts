@@ -4,11 +4,13 @@
  */
 import { z } from 'zod';
 import { GavelError, expected } from '../errors.js';
-import { agreementOf, type Agreement } from './agreement.js';
-import { calibrationOf, type Calibration } from './calibration.js';
+import { agreementOf, agreementStatistics, type Agreement } from './agreement.js';
+import type { BootstrapOptions } from './bootstrap.js';
+import { calibrationOf, calibrationStatistics, type BoundedCalibration, type Calibration } from './calibration.js';
 import { preferenceProbability, type PreferenceModel } from './confidence.js';
-import { meanOf, wilsonInterval } from './interval.js';
+import { bounds, meanOf, wilsonInterval, type Bounds } from './interval.js';
 import { choiceSchema, type Choice } from './judgement.js';
+import { meanStatistic, resampleUnits } from './resample-units.js';
 
 export const scoreSchema = z
   .strictObject({
@@ -92,8 +94,6 @@ function checkedScore(id: string, { mu, sigma = 0 }: PairScore): { mu: number; s
 export function evaluateScores(pairs: readonly ScoredPair[], options: ScoreOptions = {}): ScoreEvaluation {
   const { tieThreshold = 0, bins = 10 } = options;
   if (!(tieThreshold >= 0)) throw expected('invalid_argument', 'tieThreshold', 'a number >= 0', tieThreshold);
-  const uncertain = pairs.some(({ first, second }) => first.sigma > 0 || second.sigma > 0);
-  const model = options.model ?? (uncertain ? 'expected-sigmoid' : 'sigmoid');
   const strict = pairs.filter(({ preference }) => preference !== 'tie');
   const agreement = agreementOf(
     pairs.map(({ preference: gold, first, second }) => ({
@@ -102,21 +102,74 @@ export function evaluateScores(pairs: readonly ScoredPair[], options: ScoreOptio
     })),
   );
   const interval = strict.length === 0 ? null : wilsonInterval(agreement.concordant, strict.length);
-  const answers = strict.map(({ preference, first, second }) => {
-    const probability = preferenceProbability(first, second, model);
-    const chosen = predictedChoice(first.mu - second.mu, 0);
-    return { confidence: Math.max(probability, 1 - probability), correct: chosen === preference };
-  });
+  const answers = confidentAnswers(pairs, options);
   return {
     ...agreement,
     low: interval?.low ?? null,
     high: interval?.high ?? null,
-    margin: meanOf(
-      strict.map(({ preference, first, second }) => (preference === 'first' ? 1 : -1) * (first.mu - second.mu)),
-    ),
+    margin: meanOf(strict.map(marginOf)),
     meanGap: meanOf(pairs.map(({ first, second }) => Math.abs(first.mu - second.mu))),
     tieCalibration: calibrateTies(pairs),
     calibration: calibrationOf(answers, { bins, low: 0.5 }),
+  };
+}
+
+/** Of a strict pair: what the gold candidate's score is above the other's. */
+const marginOf = ({ preference, first, second }: ScoredPair): number =>
+  (preference === 'first' ? 1 : -1) * (first.mu - second.mu);
+
+/** What the scores say of each strict pair. */
+function confidentAnswers(
+  pairs: readonly ScoredPair[],
+  options: ScoreOptions,
+): { unit: string; confidence: number; correct: boolean }[] {
+  const uncertain = pairs.some(({ first, second }) => first.sigma > 0 || second.sigma > 0);
+  const model = options.model ?? (uncertain ? 'expected-sigmoid' : 'sigmoid');
+  const strict = pairs.filter(({ preference }) => preference !== 'tie');
+  return strict.map(({ item, preference, first, second }) => {
+    const probability = preferenceProbability(first, second, model);
+    const chosen = predictedChoice(first.mu - second.mu, 0);
+    return { unit: item, confidence: Math.max(probability, 1 - probability), correct: chosen === preference };
+  });
+}
+
+/** 95 % percentile bootstrap over pairs; null where there is no such number. */
+export interface ScoreIntervals extends Bounds<'accuracyWithTies' | 'margin'> {
+  calibration: BoundedCalibration | null;
+}
+
+/** `evaluateScores` with the intervals of its numbers. Errors: 'invalid_argument'. */
+export async function evaluateScoresWithIntervals(
+  pairs: readonly ScoredPair[],
+  options: ScoreOptions & { bootstrap?: BootstrapOptions } = {},
+): Promise<ScoreEvaluation & ScoreIntervals> {
+  const { tieThreshold = 0, bootstrap = {} } = options;
+  const evaluation = evaluateScores(pairs, options);
+  const { calibration } = evaluation;
+  const compared = pairs.map(({ item, preference, first, second }) => ({
+    unit: item,
+    gold: preference,
+    predicted: predictedChoice(first.mu - second.mu, tieThreshold),
+  }));
+  const strict = pairs.filter(({ preference }) => preference !== 'tie');
+  const { intervals } = await resampleUnits(
+    {
+      accuracyWithTies: agreementStatistics(compared).accuracyWithTies,
+      margin: meanStatistic(strict.map((pair) => ({ unit: pair.item, value: marginOf(pair) }))),
+      ...(calibration === null ? {} : calibrationStatistics(confidentAnswers(pairs, options), calibration)),
+    },
+    bootstrap,
+  );
+  return {
+    ...evaluation,
+    ...bounds('accuracyWithTies', intervals['accuracyWithTies']),
+    ...bounds('margin', intervals['margin']),
+    calibration: calibration && {
+      ...calibration,
+      ...bounds('ece', intervals['ece']),
+      ...bounds('eceEqualMass', intervals['eceEqualMass']),
+      ...bounds('brier', intervals['brier']),
+    },
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import { groupBy, meanOf, wilsonInterval } from './interval.js';
 import type { Judgement } from './judgement.js';
+import { unitOf, type Observation } from './resample-units.js';
 
 export interface SubsetAccuracy {
   /** Items. */
@@ -46,6 +47,27 @@ export function divisionAccuracy(judgements: readonly Judgement[], division: str
   return { micro: whole.accuracy, macro: meanOf(Object.values(subsets).map(({ accuracy }) => accuracy))!, subsets };
 }
 
+/** The mark of each item, with the unit it is resampled by. */
+export function itemObservations(judgements: readonly Judgement[]): Observation[] {
+  const items = groupBy(judgements, ({ item }) => item);
+  return [...items.values()].map((found) => ({
+    unit: unitOf(found[0]!),
+    value: meanOf(found.map(({ correct }) => Number(correct)))!,
+  }));
+}
+
+/** Whether all of each cluster is right. */
+export function clusterObservations(judgements: readonly Judgement[]): Observation[] {
+  const clusters = groupBy(
+    judgements.filter(({ cluster }) => cluster !== null),
+    ({ cluster }) => cluster,
+  );
+  return [...clusters.values()].map((found) => ({
+    unit: unitOf(found[0]!),
+    value: Number(found.every(({ correct }) => correct)),
+  }));
+}
+
 /** Every division that a judgement belongs to, in the order of first appearance. */
 export function divisionsOf(judgements: readonly Judgement[]): string[] {
   return [...new Set(judgements.flatMap(({ subsets }) => Object.keys(subsets)))];
@@ -53,10 +75,7 @@ export function divisionsOf(judgements: readonly Judgement[]): string[] {
 
 /** Share of clusters all of whose judgements are right; null when there is no cluster. */
 export function clusterAccuracy(judgements: readonly Judgement[]): { count: number; accuracy: number } | null {
-  const clusters = groupBy(
-    judgements.filter(({ cluster }) => cluster !== null),
-    ({ cluster }) => cluster,
-  );
-  const accuracy = meanOf([...clusters.values()].map((found) => Number(found.every(({ correct }) => correct))));
-  return accuracy === null ? null : { count: clusters.size, accuracy };
+  const clusters = clusterObservations(judgements);
+  const accuracy = meanOf(clusters.map(({ value }) => value));
+  return accuracy === null ? null : { count: clusters.length, accuracy };
 }

@@ -1,18 +1,19 @@
 /** Every metric of a list of judgements in one value: what the evaluation recipe, the command and a report show. */
-import { agreementOf, type Agreement } from './agreement.js';
-import { bootstrapInterval, type BootstrapOptions } from './bootstrap.js';
-import { calibrationOf, type Calibration } from './calibration.js';
+import { agreementOf, agreementStatistics, type Agreement } from './agreement.js';
+import type { BootstrapOptions } from './bootstrap.js';
+import { calibrationOf, calibrationStatistics, type Calibration } from './calibration.js';
 import { voteConfidence } from './confidence.js';
 import { groupBy, meanOf, shareOf, type Interval } from './interval.js';
 import type { Judgement } from './judgement.js';
-import { positionOf, type PositionResult } from './position.js';
+import { positionOf, positionStatistics, type PositionResult } from './position.js';
+import { meanStatistic, resampleUnits, unitOf, type Statistic } from './resample-units.js';
 import { majorityVote, passAtK, type MajorityResult } from './samples.js';
 import {
   clusterAccuracy,
   divisionAccuracy,
   divisionsOf,
   itemAccuracy,
-  marksOf,
+  itemObservations,
   type DivisionAccuracy,
   type SubsetAccuracy,
 } from './subsets.js';
@@ -27,9 +28,16 @@ export interface SummaryOptions {
 }
 
 export interface JudgementSummary {
-  /** Mean mark of the items with chain of thought, its 95 % Wilson bounds and its percentile bootstrap over items. */
+  /** Mean mark of the items with chain of thought, its 95 % Wilson bounds and its percentile bootstrap over units. */
   accuracy: SubsetAccuracy | null;
   bootstrap: Interval | null;
+  /**
+   * Percentile bootstrap over the same units by name of the number: those of `position` and `ties`, 'majority', 'pass@K',
+   * 'ece', 'eceEqualMass', 'brier', and of a division 'NAME micro', 'NAME macro', 'NAME / SUBSET'.
+   */
+  intervals: Record<string, Interval | null>;
+  /** Resamples that the intervals come from. */
+  resamples: number;
   /** The same of the direct answers. */
   direct: SubsetAccuracy | null;
   position: PositionResult;
@@ -59,13 +67,27 @@ export async function summarize(
   { bootstrap = {}, bins = 10, seed = 0 }: SummaryOptions = {},
 ): Promise<JudgementSummary> {
   const reasoned = judgements.filter(({ direct }) => !direct);
-  const compared = reasoned.flatMap(({ goldChoice: gold, choice: predicted }) =>
-    gold === null ? [] : [{ gold, predicted }],
-  );
+  const compared = reasoned.flatMap((judgement) => {
+    const { goldChoice: gold, choice: predicted } = judgement;
+    return gold === null ? [] : [{ gold, predicted, unit: unitOf(judgement) }];
+  });
   const divisions = divisionsOf(reasoned).map((name) => [name, divisionAccuracy(reasoned, name)!] as const);
+  const { statistics, ...samples } = samplesOf(reasoned, bins, seed);
+  const { intervals, resamples } = await resampleUnits(
+    {
+      accuracy: meanStatistic(itemObservations(reasoned)),
+      ...positionStatistics(reasoned),
+      ...(compared.length === 0 ? {} : agreementStatistics(compared)),
+      ...statistics,
+      ...Object.assign({}, ...divisions.map(([name]) => divisionStatistics(reasoned, name))),
+    } as Record<string, Statistic>,
+    bootstrap,
+  );
   return {
     accuracy: itemAccuracy(reasoned),
-    bootstrap: await bootstrapInterval(marksByItem(reasoned), bootstrap),
+    bootstrap: intervals['accuracy'] ?? null,
+    intervals,
+    resamples,
     direct: itemAccuracy(judgements.filter(({ direct }) => direct)),
     position: positionOf(reasoned),
     ties: compared.length === 0 ? null : agreementOf(compared),
@@ -76,44 +98,65 @@ export async function summarize(
     totals: totalsOf(reasoned),
     divisions: Object.fromEntries(divisions),
     clusters: clusterAccuracy(reasoned),
-    ...samplesOf(reasoned, bins, seed),
+    ...samples,
     extras: meanExtras(reasoned),
   };
 }
 
-/** Marks in the order of the item ids, so that a resample does not depend on the order of the judgements. */
-function marksByItem(judgements: readonly Judgement[]): number[] {
-  return [...marksOf(judgements)].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, mark]) => mark);
+/** Micro, macro and every sub-set of a division. */
+function divisionStatistics(judgements: readonly Judgement[], division: string): Record<string, Statistic> {
+  const inside = judgements.filter(({ subsets }) => subsets[division] !== undefined);
+  const parts = [...groupBy(inside, ({ subsets }) => subsets[division]!)].sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    [`${division} micro`]: meanStatistic(itemObservations(inside)),
+    [`${division} macro`]: meanStatistic(...parts.map(([, found]) => itemObservations(found))),
+    ...Object.fromEntries(
+      parts.map(([name, found]) => [`${division} / ${name}`, meanStatistic(itemObservations(found))]),
+    ),
+  };
 }
 
-type SampleSummary = Pick<JudgementSummary, 'samples' | 'passAtK' | 'majority' | 'calibration'>;
+type SampleSummary = Pick<JudgementSummary, 'samples' | 'passAtK' | 'majority' | 'calibration'> & {
+  statistics: Record<string, Statistic>;
+};
 
 function samplesOf(judgements: readonly Judgement[], bins: number, seed: number): SampleSummary {
   const prompts = [...groupBy(judgements, ({ item, order }) => `${order} ${item}`)];
   const samples = prompts.length === 0 ? 0 : Math.min(...prompts.map(([, found]) => found.length));
-  if (samples < 2) return { samples, passAtK: null, majority: null, calibration: null };
-  const votes = prompts.map(([id, found]) =>
-    majorityVote(
+  if (samples < 2) return { samples, passAtK: null, majority: null, calibration: null, statistics: {} };
+  const votes = prompts.map(([id, found]) => ({
+    unit: unitOf(found[0]!),
+    ...majorityVote(
       [...found].sort((a, b) => a.sample - b.sample),
       id,
       seed,
     ),
-  );
+  }));
   const ks = [...new Set([...powersOfTwo(samples), samples])];
-  const pass = (k: number): number =>
-    meanOf(prompts.map(([, found]) => passAtK(found.length, found.filter(({ correct }) => correct).length, k)))!;
+  const pass = (k: number): { unit: string; value: number }[] =>
+    prompts.map(([, found]) => ({
+      unit: unitOf(found[0]!),
+      value: passAtK(found.length, found.filter(({ correct }) => correct).length, k),
+    }));
+  const confident = votes.flatMap(confidentVote);
+  const calibration = calibrationOf(confident, { bins });
   return {
     samples,
-    passAtK: Object.fromEntries(ks.map((k) => [String(k), pass(k)])),
+    passAtK: Object.fromEntries(ks.map((k) => [String(k), meanOf(pass(k).map(({ value }) => value))!])),
     majority: meanOf(votes.map(({ correct }) => Number(correct))),
-    calibration: calibrationOf(votes.flatMap(confidentVote), { bins }),
+    calibration,
+    statistics: {
+      ...Object.fromEntries(ks.map((k) => [`pass@${k}`, meanStatistic(pass(k))])),
+      majority: meanStatistic(votes.map(({ unit, correct }) => ({ unit, value: Number(correct) }))),
+      ...(calibration === null ? {} : calibrationStatistics(confident, calibration)),
+    },
   };
 }
 
 /** A prompt none of whose samples gave an answer has no confidence to calibrate. */
-function confidentVote(vote: MajorityResult): { confidence: number; correct: boolean }[] {
+function confidentVote<V extends MajorityResult>(vote: V): (V & { confidence: number })[] {
   const confidence = voteConfidence(vote);
-  return confidence === null ? [] : [{ confidence, correct: vote.correct }];
+  return confidence === null ? [] : [{ ...vote, confidence }];
 }
 
 const powersOfTwo = (limit: number): number[] =>

@@ -1,7 +1,7 @@
 /** An evaluation as readable tables: plain text for a terminal, Markdown for a file. */
-import type { Calibration } from './calibration.js';
+import type { BoundedCalibration } from './calibration.js';
 import type { EvaluationResult } from './result.js';
-import type { ScoreEvaluation } from './scores.js';
+import type { ScoreEvaluation, ScoreIntervals } from './scores.js';
 import type { Headline } from './benchmarks/benchmark.js';
 
 /** A titled table of names and values. */
@@ -33,23 +33,39 @@ export function evaluationTables(result: EvaluationResult, headlines: readonly H
   return [
     ...valueTable(
       'benchmark',
-      headlines.map(({ name, value }) => [name, value]),
+      headlines.map(({ name, value, low = null, high = null }) => [name, value, interval(low, high)]),
     ),
     ...valueTable(`accuracy (${result.count} items)`, [
       ['accuracy', result.accuracy, interval(result.accuracyLow, result.accuracyHigh)],
       ['  bootstrap', result.accuracy, interval(result.bootstrapLow, result.bootstrapHigh)],
       ['unseen', result.unseenAccuracy, interval(result.unseenAccuracyLow, result.unseenAccuracyHigh)],
-      ['direct', result.directAccuracy],
-      ['unseen direct', result.unseenDirectAccuracy],
-      ['in the given order', result.accuracySwapped === null ? null : result.accuracyGiven],
-      ['in the other order', result.accuracySwapped],
-      ['in both orders', result.accuracyBothOrders],
-      ['clusters all right', result.clusters?.accuracy],
+      ['direct', result.directAccuracy, interval(result.directAccuracyLow, result.directAccuracyHigh)],
+      [
+        'unseen direct',
+        result.unseenDirectAccuracy,
+        interval(result.unseenDirectAccuracyLow, result.unseenDirectAccuracyHigh),
+      ],
+      [
+        'in the given order',
+        result.accuracySwapped === null ? null : result.accuracyGiven,
+        interval(result.accuracyGivenLow, result.accuracyGivenHigh),
+      ],
+      ['in the other order', result.accuracySwapped, interval(result.accuracySwappedLow, result.accuracySwappedHigh)],
+      [
+        'in both orders',
+        result.accuracyBothOrders,
+        interval(result.accuracyBothOrdersLow, result.accuracyBothOrdersHigh),
+      ],
+      [
+        'clusters all right',
+        result.clusters?.accuracy,
+        interval(result.clusters?.low ?? null, result.clusters?.high ?? null),
+      ],
     ]),
     ...valueTable('position', [
-      ['order consistency', result.orderConsistency],
-      ['bias (first - second)', result.positionBias],
-      ['verdicts for the first', result.firstShare],
+      ['order consistency', result.orderConsistency, interval(result.orderConsistencyLow, result.orderConsistencyHigh)],
+      ['bias (first - second)', result.positionBias, interval(result.positionBiasLow, result.positionBiasHigh)],
+      ['verdicts for the first', result.firstShare, interval(result.firstShareLow, result.firstShareHigh)],
     ]),
     ...valueTable('ties', hasTies ? tieEntries(ties) : []),
     ...valueTable('form', [
@@ -61,22 +77,27 @@ export function evaluationTables(result: EvaluationResult, headlines: readonly H
       ['verdict on equal totals', result.tiedTotalsRate],
     ]),
     ...valueTable('samples', [
-      ...Object.entries(result.passAtK ?? {}).map(([k, value]): Entry => [`pass@${k}`, value]),
-      ['majority', result.majority],
+      ...Object.entries(result.passAtK ?? {}).map(([k, value]): Entry => [
+        `pass@${k}`,
+        value,
+        interval(result.passAtKLow?.[k] ?? null, result.passAtKHigh?.[k] ?? null),
+      ]),
+      ['majority', result.majority, interval(result.majorityLow, result.majorityHigh)],
       ...calibrationEntries(result.calibration),
     ]),
-    ...Object.entries(result.groups).map(([name, { micro, macro, subsets }]) => ({
+    ...Object.entries(result.groups).map(([name, { micro, macro, subsets, ...range }]) => ({
       title: `by ${name}`,
-      columns: [`by ${name}`, 'accuracy', '95 %', 'items'],
+      columns: [`by ${name}`, 'accuracy', '95 %', 'bootstrap', 'items'],
       rows: [
-        ...Object.entries(subsets).map(([subset, { accuracy, low, high, count }]) => [
+        ...Object.entries(subsets).map(([subset, { accuracy, low, high, bootstrapLow, bootstrapHigh, count }]) => [
           subset,
           rate(accuracy),
           interval(low, high),
+          interval(bootstrapLow, bootstrapHigh),
           String(count),
         ]),
-        ['micro', rate(micro), '', ''],
-        ['macro', rate(macro), '', ''],
+        ['micro', rate(micro), '', interval(range.microLow, range.microHigh), ''],
+        ['macro', rate(macro), '', interval(range.macroLow, range.macroHigh), ''],
       ],
     })),
     ...valueTable(
@@ -87,15 +108,19 @@ export function evaluationTables(result: EvaluationResult, headlines: readonly H
 }
 
 /** The tables of a scorer's evaluation. */
-export function scoreTables(result: ScoreEvaluation): ResultTable[] {
+export function scoreTables(result: ScoreEvaluation & ScoreIntervals): ResultTable[] {
   return [
     ...valueTable(`pairs (${result.count})`, [
       ['accuracy without ties', result.accuracyWithoutTies, interval(result.low, result.high)],
-      ['accuracy with ties', result.accuracyWithTies],
+      [
+        'accuracy with ties',
+        result.accuracyWithTies,
+        interval(result.accuracyWithTiesLow, result.accuracyWithTiesHigh),
+      ],
       ['  best tie threshold', result.tieCalibration?.threshold],
       ['  accuracy there (optimistic)', result.tieCalibration?.accuracyWithTies],
       ['gold ties', result.goldTieRate],
-      ['margin', result.margin],
+      ['margin', result.margin, interval(result.marginLow, result.marginHigh)],
       ['mean gap', result.meanGap],
     ]),
     ...valueTable('calibration', calibrationEntries(result.calibration)),
@@ -103,16 +128,24 @@ export function scoreTables(result: ScoreEvaluation): ResultTable[] {
 }
 
 const tieEntries = (ties: NonNullable<EvaluationResult['ties']>): Entry[] => [
-  ['accuracy with ties', ties.accuracyWithTies],
-  ['accuracy without ties', ties.accuracyWithoutTies],
+  ['accuracy with ties', ties.accuracyWithTies, interval(ties.accuracyWithTiesLow, ties.accuracyWithTiesHigh)],
+  [
+    'accuracy without ties',
+    ties.accuracyWithoutTies,
+    interval(ties.accuracyWithoutTiesLow, ties.accuracyWithoutTiesHigh),
+  ],
   ['gold ties', ties.goldTieRate],
   ['predicted ties', ties.predictedTieRate],
 ];
 
-const calibrationEntries = (calibration: Calibration | null): Entry[] => [
-  ['ECE, equal width', calibration?.ece],
-  ['ECE, equal mass', calibration?.eceEqualMass],
-  ['Brier', calibration?.brier],
+const calibrationEntries = (calibration: BoundedCalibration | null): Entry[] => [
+  ['ECE, equal width', calibration?.ece, interval(calibration?.eceLow ?? null, calibration?.eceHigh ?? null)],
+  [
+    'ECE, equal mass',
+    calibration?.eceEqualMass,
+    interval(calibration?.eceEqualMassLow ?? null, calibration?.eceEqualMassHigh ?? null),
+  ],
+  ['Brier', calibration?.brier, interval(calibration?.brierLow ?? null, calibration?.brierHigh ?? null)],
   ['mean confidence', calibration?.meanConfidence],
 ];
 

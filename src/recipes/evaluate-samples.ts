@@ -17,6 +17,10 @@ export interface AskedPrompt {
   row: Row;
   /** Unique in the evaluation. */
   key: string;
+  /** The item it belongs to, as in the data. */
+  item: { row: Row };
+  order: 'given' | 'swapped';
+  direct: boolean;
 }
 
 export interface DrawSettings {
@@ -34,19 +38,19 @@ export interface JudgedText {
 }
 
 /**
- * `samples` completions of each prompt, in their order. Returns them with the tokens that were drawn now. `name` tells apart
- * what one pool holds of several evaluations; kept samples of other settings are not taken for these.
+ * `samples` completions of each prompt, in their order. Returns them with the tokens that were drawn now. `set.content` tells
+ * apart what one pool holds of several evaluations; kept samples of other settings are not taken for these.
  */
 export async function drawKept(
   context: RecipeContext,
-  name: string,
+  set: { name: string; content: string },
   prompts: readonly AskedPrompt[],
   settings: DrawSettings,
   kept: KeptSamples | undefined,
 ): Promise<{ texts: JudgedText[][]; tokens: number }> {
   const { samples, seed, temperature, maxNewTokens } = settings;
   const { pool, weights } = kept ?? { pool: SamplePool.inMemory(), weights: '' };
-  const setting = [name, `seed ${seed}`, `temperature ${temperature}`, `tokens ${maxNewTokens}`].join(', ');
+  const setting = [set.content, `seed ${seed}`, `temperature ${temperature}`, `tokens ${maxNewTokens}`].join(', ');
   const itemOf = ({ key, row }: AskedPrompt): string => `evaluation (${setting}) ${key} ${row.id}`;
   let tokens = 0;
   for (const { first, count, asked } of missingOf(prompts, samples, (prompt, sample) =>
@@ -57,10 +61,15 @@ export async function drawKept(
       asked.map(({ row }) => row),
       signal,
     );
+    if (kept !== undefined) {
+      for (const prompt of asked) context.run?.items.add({ ...prompt.row, id: itemOf(prompt) }, set.name);
+    }
     const options = { count, firstSample: first, seed, temperature, maxNewTokens, signal };
-    const stats = await context.policy.draw(rows, options, ({ item, sample, text, tokens: ids, finishReason }) =>
+    const stats = await context.policy.draw(rows, options, ({ item, sample, text, tokens: ids, finishReason }) => {
+      const prompt = asked[item]!;
+      const { order, direct } = prompt;
       pool.add({
-        item: itemOf(asked[item]!),
+        item: itemOf(prompt),
         checkpoint: weights,
         stage: context.stage,
         sample,
@@ -75,8 +84,9 @@ export async function drawKept(
         answer: null,
         correct: false,
         unmarked: true,
-      }),
-    );
+        evaluation: { name: set.name, item: prompt.item.row.id, order, direct },
+      });
+    });
     tokens += stats.completionTokens;
   }
   await pool.sync();

@@ -1,6 +1,11 @@
 /** Evaluation of a scorer inside a recipe: every pair scored without generation, then the numbers of evaluation/scores.ts. */
 import type { PairDataset, PairRow } from '../data/pairs.js';
-import { evaluateScores, scorePairs, type ScoreEvaluation } from '../evaluation/scores.js';
+import {
+  evaluateScoresWithIntervals,
+  scorePairs,
+  type ScoreEvaluation,
+  type ScoreIntervals,
+} from '../evaluation/scores.js';
 import type { RecipeContext } from './context.js';
 import type { Recipe } from './job.js';
 import { Pace } from '../pace.js';
@@ -9,12 +14,13 @@ import { scoreRows, type RowScore } from './score-rows.js';
 /** Pairs scored at once. */
 const chunkPairs = 64;
 
-export interface ScorerResult extends ScoreEvaluation {
-  name: string;
-  seconds: number;
-  /** Both candidates' scores, by pair id. */
-  scores: Record<string, { first: RowScore; second: RowScore }>;
-}
+export type ScorerResult = ScoreEvaluation &
+  ScoreIntervals & {
+    name: string;
+    seconds: number;
+    /** Both candidates' scores, by pair id. */
+    scores: Record<string, { first: RowScore; second: RowScore }>;
+  };
 
 /** Scores every pair, telling its progress; emits 'scoring-end'. `onStates` gets hidden states, [2 pairs, hidden] a chunk. */
 export async function evaluateScorer(
@@ -27,6 +33,7 @@ export async function evaluateScorer(
   const pairs: PairRow[] = [];
   const scores: { first: RowScore; second: RowScore }[] = [];
   const pace = new Pace();
+  const marks: Record<string, number> = {};
   const counted = { strict: 0, right: 0 };
   for (let start = 0; start < data.size; start += chunkPairs) {
     context.signal.throwIfAborted();
@@ -44,7 +51,8 @@ export async function evaluateScorer(
       if (preference === 'tie') continue;
       const margin = first.fused.mu - second.fused.mu;
       counted.strict++;
-      counted.right += Number(preference === 'first' ? margin > 0 : margin < 0);
+      marks[id] = Number(preference === 'first' ? margin > 0 : margin < 0);
+      counted.right += marks[id];
     }
     const seconds = (performance.now() - startedMs) / 1000;
     context.emit({
@@ -59,7 +67,7 @@ export async function evaluateScorer(
     });
     await pace.breathe();
   }
-  const evaluation = evaluateScores(
+  const evaluation = await evaluateScoresWithIntervals(
     scorePairs(
       pairs,
       scores.map(({ first, second }) => ({ first: first.fused, second: second.fused })),
@@ -72,7 +80,7 @@ export async function evaluateScorer(
     scores: Object.fromEntries(pairs.map(({ id }, i) => [id, scores[i]!])),
   };
   const { scores: _scores, ...summary } = result;
-  context.emit({ type: 'scoring-end', stage: context.stage, name: data.name, step, result: summary });
+  context.emit({ type: 'scoring-end', stage: context.stage, name: data.name, step, result: summary, marks });
   return result;
 }
 

@@ -10,7 +10,7 @@ import { readTotals } from '../evaluation/totals.js';
 import { goldAnswer } from '../rewards/accuracy.js';
 import type { RecipeContext } from './context.js';
 import { evaluationResult, type EvaluationResult } from '../evaluation/result.js';
-import { drawKept, type KeptSamples } from './evaluate-samples.js';
+import { drawKept, type AskedPrompt, type KeptSamples } from './evaluate-samples.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, verdictOf, type Judge } from './judge.js';
 import { Pace } from '../pace.js';
@@ -88,12 +88,8 @@ export interface Evaluator {
 }
 
 /** A prompt of an item. */
-interface Asked {
-  row: Row;
-  key: string;
+interface Asked extends AskedPrompt {
   item: EvaluationItem;
-  order: Judgement['order'];
-  direct: boolean;
 }
 
 /** Runs an evaluation inside a recipe, telling its progress; emits 'evaluation-end'. `onChunk` runs after each chunk. */
@@ -105,7 +101,7 @@ export async function evaluateNow(
 ): Promise<EvaluationResult> {
   const { set, kept } = evaluator;
   const options = parseOptions(evaluateOptionsSchema, evaluator.options ?? {}, 'options');
-  const name = [set.name, ...(set.fingerprint === undefined ? [] : [set.fingerprint])].join(' ');
+  const content = [set.name, ...(set.fingerprint === undefined ? [] : [set.fingerprint])].join(' ');
   const startedMs = performance.now();
   const judgements: Judgement[] = [];
   const pace = new Pace();
@@ -117,7 +113,7 @@ export async function evaluateNow(
     const indices = Array.from({ length: stop - start }, (_, offset) => start + offset);
     const items = await Promise.all(indices.map((index) => set.item(index)));
     const asked = items.flatMap((item, offset) => promptsOf(item, start + offset));
-    const { texts, tokens } = await drawKept(context, name, asked, options, kept);
+    const { texts, tokens } = await drawKept(context, { name: set.name, content }, asked, options, kept);
     drawn += tokens;
     for (const [i, prompt] of asked.entries()) {
       for (const { sample, text, numTokens, finishReason } of texts[i]!) {

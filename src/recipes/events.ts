@@ -59,6 +59,8 @@ export interface ScoringEnd {
   name: string;
   step: number;
   result: Omit<ScorerResult, 'scores'>;
+  /** 1 or 0 by id of each pair with a preference: whether it has the higher score. */
+  marks: Record<string, number>;
 }
 
 /** Test-time selection was compared with pass@1 and majority vote. */
@@ -68,6 +70,7 @@ export interface SelectionEnd {
   name: string;
   step: number;
   result: Omit<SelectEvaluationResult, 'marks'>;
+  marks: SelectEvaluationResult['marks'];
 }
 
 export interface CheckpointSaved {

@@ -22,6 +22,8 @@ export function questionSet(data: Dataset, options: QuestionSetOptions = {}): Ev
   return {
     name: data.name,
     size: data.size,
+    // The same questions asked in another way are other prompts under the same ids.
+    fingerprint: `${data.fingerprint} ${ask}`,
     item: async (index) => {
       const question = await data.row(index);
       const unseen = question.meta?.['unseen'] === true;

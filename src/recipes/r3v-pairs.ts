@@ -3,9 +3,12 @@
  * its most recent wrong one. Questions without both give none.
  */
 import type { Dataset } from '../data/dataset.js';
+import { pairsFromRows, type PairDataset } from '../data/pairs.js';
 import type { Row } from '../data/rows.js';
 import type { SamplePool } from '../runs/sample-pool.js';
+import { GavelError } from '../errors.js';
 import { Pace } from '../pace.js';
+import type { R3vResult } from './r3v.js';
 import { itemsOf } from './r3v-items.js';
 import { r3vPrompts, type R3vPrompts } from './r3v-prompts.js';
 
@@ -51,4 +54,23 @@ export async function dpoPairs(parts: DpoPairsParts): Promise<SolutionPair[]> {
     await pace.breathe();
   }
   return pairs;
+}
+
+/**
+ * The pairs of all samples that an R3V stage drew, as the data of `dpo`. Errors: 'bad_data' when no question has both a right
+ * and a wrong solution.
+ */
+export async function dpoPairsOf(
+  result: Pick<R3vResult, 'iterations'>,
+  parts: Omit<DpoPairsParts, 'weights'>,
+): Promise<PairDataset> {
+  const weights = result.iterations.flatMap(({ bootstrap }) => (bootstrap === null ? [] : [bootstrap.weights]));
+  const pairs = await dpoPairs({ ...parts, weights });
+  if (pairs.length > 0) return pairsFromRows(`${parts.data.name} pairs`, pairs);
+  throw new GavelError(
+    'bad_data',
+    `Expected questions of ${parts.data.name} with a right and a wrong solution but received none, of ` +
+      `${parts.data.size} questions and ${weights.length} rounds of sampling. Draw more samples of each, or more iterations.`,
+    { fields: { data: parts.data.name, questions: parts.data.size, rounds: weights.length } },
+  );
 }

@@ -136,14 +136,25 @@ export const stageSchema = z
         test: validationSchema.optional().describe('Measured after each of the three.'),
         options: unifiedRewardThinkOptionsSchema.prefault({}),
       }),
-      z.strictObject({
-        name: stageName,
-        data: pairData,
-        recipe: z.literal('dpo').describe('Direct preference optimization on pairs of completions.'),
-        ...marked,
-        validation: validationSchema.optional(),
-        options: dpoOptionsSchema.prefault({}),
-      }),
+      z
+        .strictObject({
+          name: stageName,
+          data: pairData.optional(),
+          pairsOf: stageName
+            .optional()
+            .describe(
+              'In place of `data`: this r3v stage. The most recent right solution of each of its questions is preferred to ' +
+                'the most recent wrong one, and `validation` asks questions as that stage does.',
+            ),
+          recipe: z.literal('dpo').describe('Direct preference optimization on pairs of completions.'),
+          ...marked,
+          validation: validationSchema.optional(),
+          options: dpoOptionsSchema.prefault({}),
+        })
+        .refine(({ data, pairsOf }) => (data === undefined) !== (pairsOf === undefined), {
+          path: ['data'],
+          error: 'Expected either `data`, with pairs, or `pairsOf`, with the name of an r3v stage.',
+        }),
       z.strictObject({
         name: stageName,
         data: pairData,
@@ -169,6 +180,13 @@ export const stageSchema = z
         name: stageName,
         recipe: z.literal('evaluate').describe('Measure, train nothing.'),
         ...marked,
+        ask: z
+          .enum(['rationale', 'direct', 'both'])
+          .optional()
+          .describe(
+            'Rows are questions, asked as R3V asks: for a rationale, for the answer alone (direct), or both; only the ' +
+              'answer counts, and `bothOrders` says nothing. Default: rows are asked as they are.',
+          ),
         data: validationSchema,
       }),
       z.strictObject({

@@ -173,8 +173,9 @@ class SelectEvaluation {
       selectUnparsedRate: select.asked === 0 ? null : select.unparsed / select.asked,
     };
     const { stage } = this.#context;
-    this.#context.emit({ type: 'selection-end', stage, name: data.name, step: 0, result: summary });
-    return { ...summary, marks: this.#marks };
+    const marks = this.#marks;
+    this.#context.emit({ type: 'selection-end', stage, name: data.name, step: 0, result: summary, marks });
+    return { ...summary, marks };
   }
 
   /** The answer to the select prompt over the first `size` samples; in rounds where they are more than one prompt takes. */

@@ -25,6 +25,7 @@ export const storedItemSchema = z
     prompt: z.unknown().describe('Text or messages, as in the data set.'),
     solution: z.string().optional().describe('The gold answer.'),
     pictures: z.array(pictureSchema).describe('One an image of the row, in order.'),
+    evaluation: z.string().optional().describe('The evaluation set that asked it.'),
   })
   .describe('An item of the sample pool.');
 
@@ -43,7 +44,7 @@ export interface MarkedItem {
 }
 
 export interface ItemStoreOptions {
-  /** Items whose pictures are kept. Default: 64. */
+  /** Items whose pictures are kept, of training and as many of evaluations. Default: 64. */
   maxPictured?: number;
   /** Longest side of a kept picture in pixels; larger ones are shrunk. Default: 448. */
   maxSide?: number;
@@ -54,10 +55,17 @@ export class ItemStore {
   readonly #log: JsonLinesLog;
   readonly #known: Set<string>;
   readonly #maxSide: number;
-  #picturesLeft: number;
+  /** Evaluations have a share of their own: a large one at the start would leave training none. */
+  readonly #picturesLeft: { training: number; evaluation: number };
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(folder: string, log: JsonLinesLog, known: Set<string>, picturesLeft: number, maxSide: number) {
+  private constructor(
+    folder: string,
+    log: JsonLinesLog,
+    known: Set<string>,
+    picturesLeft: { training: number; evaluation: number },
+    maxSide: number,
+  ) {
     this.folder = folder;
     this.#log = log;
     this.#known = known;
@@ -72,21 +80,35 @@ export class ItemStore {
     const log = await JsonLinesLog.open(path);
     const items = await readItems(folder, { onDamage: () => undefined });
     const pictured = [...items.values()].filter(({ pictures }) => pictures.some(({ file }) => file !== undefined));
-    return new ItemStore(folder, log, new Set(items.keys()), Math.max(0, maxPictured - pictured.length), maxSide);
+    const evaluated = pictured.filter(({ evaluation }) => evaluation !== undefined).length;
+    const left = {
+      training: Math.max(0, maxPictured - (pictured.length - evaluated)),
+      evaluation: Math.max(0, maxPictured - evaluated),
+    };
+    return new ItemStore(folder, log, new Set(items.keys()), left, maxSide);
   }
 
-  /** Keeps an item unless it is known; returns at once. A failed write surfaces at the next `sync` or `close`. */
-  add(row: MarkedItem): void {
+  /**
+   * Keeps an item unless it is known; returns at once. `evaluation` names the set that asked it. A failed write surfaces at
+   * the next `sync` or `close`.
+   */
+  add(row: MarkedItem, evaluation?: string): void {
     if (this.#known.has(row.id)) return;
     this.#known.add(row.id);
     const { id: item, prompt, solution, images } = row;
-    const rest = { item, prompt, ...(solution === undefined ? {} : { solution }) };
-    if (images.length === 0 || this.#picturesLeft === 0) {
+    const rest = {
+      item,
+      prompt,
+      ...(solution === undefined ? {} : { solution }),
+      ...(evaluation === undefined ? {} : { evaluation }),
+    };
+    const share = evaluation === undefined ? 'training' : 'evaluation';
+    if (images.length === 0 || this.#picturesLeft[share] === 0) {
       const pictures = images.map((source) => ('path' in source ? { path: source.path } : {}));
       this.#log.append({ ...rest, pictures } satisfies StoredItem);
       return;
     }
-    this.#picturesLeft--;
+    this.#picturesLeft[share]--;
     // The line follows its pictures, so an item whose pictures a kill cut short is kept anew.
     this.#writing = this.#writing.then(async () => {
       const pictures = [];

@@ -24,6 +24,15 @@ export const markedSampleSchema = z
       .literal(true)
       .optional()
       .describe('Kept by an evaluation, which marks it when it ends: `answer` and `correct` say nothing here.'),
+    evaluation: z
+      .object({
+        name: z.string().describe('The evaluation set.'),
+        item: z.string().describe('Id of the row in it.'),
+        order: z.enum(['given', 'swapped']).describe('Whether the candidates stood as in the data.'),
+        direct: z.boolean().describe('Asked for the answer without chain of thought.'),
+      })
+      .optional()
+      .describe('What an evaluation asked; `item` above is then a key of the pool alone.'),
   })
   .describe('A marked sample.');
 
@@ -33,3 +42,13 @@ export type MarkedSample = z.infer<typeof markedSampleSchema>;
 /** The stage that drew a sample, as far as the sample tells. */
 export const stageOfSample = ({ stage, checkpoint }: Pick<MarkedSample, 'stage' | 'checkpoint'>): string | undefined =>
   stage ?? /^(.+)@\d+$/.exec(checkpoint)?.[1];
+
+/** The evaluation that kept a sample; of an older pool it is read from the key, and nothing else is known. */
+export const evaluationOfSample = ({
+  item,
+  unmarked,
+  evaluation,
+}: Pick<MarkedSample, 'item' | 'unmarked' | 'evaluation'>): string | undefined =>
+  unmarked === true
+    ? (evaluation?.name ?? /^evaluation \((.*?)(?: [0-9a-f]{32,64})?, seed \d/.exec(item)?.[1] ?? '')
+    : undefined;

@@ -5,6 +5,7 @@ import { expected } from '../errors.js';
 import { CheckpointStore } from './checkpoints.js';
 import { guarded } from './file-errors.js';
 import { readJsonLines } from './json-lines.js';
+import { measurementsOf } from './measurements.js';
 
 export interface StageFacts {
   stage: string;
@@ -80,9 +81,6 @@ export async function readRunFacts(path: string): Promise<RunFacts> {
   return { path, config, ...events.facts() };
 }
 
-/** Rates at one number of candidates, as the event tells them. */
-type SelectionSize = { size: number } & Record<'passAt1' | 'majority' | 'select', unknown>;
-
 /** Stages and their last evaluations, taken up event by event. */
 export class StageFold {
   readonly #stages = new Map<string, StageFacts>();
@@ -99,14 +97,13 @@ export class StageFold {
       Object.assign(known, { steps, loss, reward });
     } else if (event['type'] === 'stage-end' && known !== undefined && event['restored'] !== true) {
       known.seconds = numberOrNull(event['seconds']);
-    } else if (event['type'] === 'evaluation-end') {
-      const name = String(event['name']);
-      const result = (event['result'] ?? {}) as Record<string, unknown>;
-      const rate = (key: string): number | null => numberOrNull(result[key]);
+    }
+    for (const { name, step, values } of measurementsOf(event)) {
+      const rate = (key: string): number | null => values[key] ?? null;
       this.#evaluations.set(`${stage}\0${name}`, {
         stage,
         name,
-        step: numberOrNull(event['step']) ?? 0,
+        step,
         count: rate('count') ?? 0,
         accuracy: rate('accuracy'),
         accuracyLow: rate('accuracyLow'),
@@ -114,41 +111,7 @@ export class StageFold {
         formatRate: rate('formatRate'),
         orderConsistency: rate('orderConsistency'),
       });
-    } else if (event['type'] === 'scoring-end') {
-      const result = (event['result'] ?? {}) as Record<string, unknown>;
-      this.#evaluated(event, stage, String(event['name']), result['count'], {
-        value: result['accuracyWithoutTies'],
-        low: result['low'],
-        high: result['high'],
-      });
-    } else if (event['type'] === 'selection-end') {
-      const { atSize, refine, count } = (event['result'] ?? {}) as Record<string, unknown>;
-      const add = (system: string, rate: unknown): void => {
-        if (typeof rate !== 'object' || rate === null) return;
-        this.#evaluated(event, stage, `${String(event['name'])}, ${system}`, count, rate as Record<string, unknown>);
-      };
-      for (const { size, passAt1, majority, select } of (Array.isArray(atSize) ? atSize : []) as SelectionSize[]) {
-        add(`pass@1, N = ${size}`, passAt1);
-        add(`majority, N = ${size}`, majority);
-        add(`select, N = ${size}`, select);
-      }
-      add('refined', (refine as { after?: unknown } | null | undefined)?.after);
     }
-  }
-
-  /** An evaluation that is a rate with its interval, without form or orders. */
-  #evaluated(
-    event: Readonly<Record<string, unknown>>,
-    stage: string,
-    name: string,
-    count: unknown,
-    { value, low, high }: Readonly<Record<string, unknown>>,
-  ): void {
-    this.#evaluations.set(`${stage}\0${name}`, {
-      ...{ stage, name, step: numberOrNull(event['step']) ?? 0, count: numberOrNull(count) ?? 0 },
-      ...{ accuracy: numberOrNull(value), accuracyLow: numberOrNull(low), accuracyHigh: numberOrNull(high) },
-      ...{ formatRate: null, orderConsistency: null },
-    });
   }
 
   facts(): Pick<RunFacts, 'stages' | 'evaluations'> {

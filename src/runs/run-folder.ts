@@ -11,6 +11,7 @@ import { CheckpointStore, type Checkpoint } from './checkpoints.js';
 import { guarded } from './file-errors.js';
 import { ItemStore, type ItemStoreOptions } from './item-store.js';
 import { JsonLinesLog, readJsonLines } from './json-lines.js';
+import { measurementsOf, withoutMarks } from './measurements.js';
 import { lockRun } from './run-lock.js';
 import { RunSteps } from './run-steps.js';
 import { SamplePool } from './sample-pool.js';
@@ -113,20 +114,17 @@ export class RunFolder implements AsyncDisposable {
   }
 
   /**
-   * Appends to events.jsonl, with the time. The marks of an evaluation, one an item, go to evaluations.jsonl and its rates to
-   * TensorBoard as well.
+   * Appends to events.jsonl, with the time. What an evaluation of a judge, of a scorer or of selection measured goes to
+   * TensorBoard as well, and its marks, one an item, to evaluations.jsonl alone.
    */
   logEvent(event: object): void {
     const time = new Date().toISOString();
-    if (!isEvaluation(event)) {
-      this.#logs.events.append({ time, ...event });
-      return;
+    const measured = measurementsOf(event as Readonly<Record<string, unknown>>);
+    this.#logs.events.append({ time, ...(measured.length === 0 ? event : withoutMarks(event)) });
+    for (const { stage, name, step, values, marks } of measured) {
+      if (marks !== undefined) this.#logs.evaluations.append({ time, stage, name, step, marks });
+      this.#logs.tensorboard.evaluation(stage, name, step, values);
     }
-    const { stage, name, step, result } = event;
-    const { marks, ...rates } = result;
-    this.#logs.events.append({ time, ...event, result: rates });
-    if (marks !== undefined) this.#logs.evaluations.append({ time, stage, name, step, marks });
-    this.#logs.tensorboard.evaluation(stage, name, step, rates);
   }
 
   /** Appends to metrics.jsonl, and the numbers to TensorBoard at their run-wide step. */
@@ -210,26 +208,6 @@ async function openLogs(path: string, config: unknown, sizes: Readonly<Record<st
   const eventFile = join(path, tensorboardFileName);
   const tensorboard = await TensorboardLog.open(eventFile, sizes['tensorboard'] ?? 0, config, steps);
   return { events, metrics, evaluations, tensorboard };
-}
-
-interface EvaluationEvent {
-  type: 'evaluation-end';
-  stage: string;
-  name: string;
-  step: number;
-  result: Record<string, unknown>;
-}
-
-function isEvaluation(event: object): event is EvaluationEvent {
-  const { type, stage, name, step, result } = event as Partial<EvaluationEvent>;
-  return (
-    type === 'evaluation-end' &&
-    typeof stage === 'string' &&
-    typeof name === 'string' &&
-    typeof step === 'number' &&
-    typeof result === 'object' &&
-    result !== null
-  );
 }
 
 async function checkSameConfig(path: string, config: unknown): Promise<void> {

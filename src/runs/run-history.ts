@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { GavelError } from '../errors.js';
 import { readJsonLines } from './json-lines.js';
+import { measurementsOf } from './measurements.js';
 import { RunSteps } from './run-steps.js';
 
 export interface MetricPoint {
@@ -20,7 +21,7 @@ export interface EvaluationPoint {
   name: string;
   step: number;
   runStep: number;
-  /** The result's numbers. */
+  /** The result's numbers; `accuracy` of a scorer is that without ties, of a selection that of the system in `name`. */
   values: Readonly<Record<string, number>>;
 }
 
@@ -69,7 +70,8 @@ async function readEvaluations(path: string, onDamage: OnDamage): Promise<Evalua
   let evaluations: EvaluationPoint[] = [];
   const steps = new RunSteps();
   const newest = new Map<string, number>();
-  for await (const { type, stage, name, step, result } of readLogLines(path, onDamage)) {
+  for await (const line of readLogLines(path, onDamage)) {
+    const { type, stage, step } = line;
     if (typeof stage !== 'string' || typeof step !== 'number') continue;
     if (type === 'step-end') {
       steps.of(stage, step);
@@ -78,8 +80,10 @@ async function readEvaluations(path: string, onDamage: OnDamage): Promise<Evalua
         evaluations = evaluations.filter((point) => point.stage !== stage || point.step < step);
       }
       newest.set(stage, step);
-    } else if (type === 'evaluation-end' && typeof name === 'string') {
-      evaluations.push({ stage, name, step, runStep: steps.of(stage, step), values: numbersOf(result) });
+      continue;
+    }
+    for (const { name, values } of measurementsOf(line)) {
+      evaluations.push({ stage, name, step, runStep: steps.of(stage, step), values });
     }
   }
   return evaluations;

@@ -28,9 +28,17 @@ const curveKinds: readonly CurveKind[] = [
     file: 'accuracy',
     title: 'Accuracy (evaluations with 95 % intervals)',
     yLabel: 'accuracy',
-    metrics: ['rewards/accuracy/mean'],
+    // Of verdicts, of rankings by a scorer, and of DPO's implicit rewards.
+    metrics: ['rewards/accuracy/mean', 'accuracy', 'rewards/accuracies'],
     evaluation: 'accuracy',
     yRange: shareRange,
+  },
+  {
+    file: 'margin',
+    title: 'Margin of the better candidate',
+    yLabel: 'difference of scores',
+    metrics: ['margin', 'rewards/margins'],
+    evaluation: 'margin',
   },
   {
     file: 'length',

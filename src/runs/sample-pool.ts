@@ -7,7 +7,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { expected, type GavelError } from '../errors.js';
 import { guarded } from './file-errors.js';
 import { JsonLinesLog, scanJsonLines, type LinePlace } from './json-lines.js';
-import { markedSampleSchema, stageOfSample, type MarkedSample } from './marked-sample.js';
+import { evaluationOfSample, markedSampleSchema, stageOfSample, type MarkedSample } from './marked-sample.js';
 
 export type { MarkedSample } from './marked-sample.js';
 
@@ -15,13 +15,22 @@ export type { MarkedSample } from './marked-sample.js';
 export type SampleEntry = LinePlace &
   Pick<MarkedSample, 'item' | 'checkpoint' | 'sample' | 'correct' | 'recency' | 'seed' | 'temperature'> & {
     stage: string | undefined;
+    /** The set of the evaluation that kept it; undefined of every other sample. */
+    evaluation: string | undefined;
+    /** Id of the row it answers: of an evaluation that in its set, else `item`. */
+    row: string;
     /** False where `correct` says nothing. */
     marked: boolean;
   };
 
 /** Which samples; what is left out does not matter. */
 export interface SampleQuery {
+  /** The pool's own name of an item. */
   item?: string;
+  /** Of the row that was answered; equal to `item` but in evaluations. */
+  row?: string;
+  /** Of this evaluation set; true of every one, false of none. */
+  evaluation?: string | boolean;
   checkpoint?: string;
   stage?: string;
   /** Of marked samples. */
@@ -132,12 +141,17 @@ export class SamplePool {
 
   /** The samples that fit, of memory alone; `read` gives their texts. */
   select(query: SampleQuery = {}): SampleEntry[] {
-    const { item, checkpoint, stage, correct, order = 'added', limit = Infinity } = query;
+    const { item, row, checkpoint, stage, evaluation, correct, order = 'added', limit = Infinity } = query;
     const from = item === undefined ? this.#entries : (this.#byItem.get(item) ?? []);
     const found = from.filter(
       (entry) =>
         (checkpoint === undefined || entry.checkpoint === checkpoint) &&
         (stage === undefined || entry.stage === stage) &&
+        (row === undefined || entry.row === row) &&
+        (evaluation === undefined ||
+          (typeof evaluation === 'string'
+            ? entry.evaluation === evaluation
+            : (entry.evaluation !== undefined) === evaluation)) &&
         (correct === undefined || (entry.marked && entry.correct === correct)),
     );
     // The sort is stable, so equal recencies keep the turned order: the later one first.
@@ -200,6 +214,7 @@ export class SamplePool {
     const checkpoint = this.#name(record.checkpoint);
     const stage = stageOfSample(record);
     const named = stage === undefined ? undefined : this.#name(stage);
+    const evaluation = evaluationOfSample(record);
     const entry: SampleEntry = {
       offset,
       length,
@@ -211,6 +226,8 @@ export class SamplePool {
       seed,
       temperature,
       stage: named,
+      evaluation: evaluation === undefined ? undefined : this.#name(evaluation),
+      row: this.#name(record.evaluation?.item ?? record.item),
       marked: record.unmarked !== true,
     };
     this.#entries.push(entry);

@@ -4,7 +4,7 @@
  */
 import { open, rename, rm } from 'node:fs/promises';
 import { guarded } from './file-errors.js';
-import type { MarkedSample } from './marked-sample.js';
+import { evaluationOfSample, type MarkedSample } from './marked-sample.js';
 import type { SampleEntry, SamplePool } from './sample-pool.js';
 
 type ColumnType = 'STRING' | 'INT32' | 'INT64' | 'DOUBLE' | 'BOOLEAN';
@@ -19,6 +19,10 @@ const rowsOfGroup = 5000;
 
 const columns: readonly Column[] = [
   { name: 'item', type: 'STRING', of: ({ item }) => item },
+  { name: 'evaluation', type: 'STRING', nullable: true, of: (sample) => evaluationOfSample(sample) },
+  { name: 'row', type: 'STRING', of: ({ item, evaluation }) => evaluation?.item ?? item },
+  { name: 'order', type: 'STRING', nullable: true, of: ({ evaluation }) => evaluation?.order },
+  { name: 'direct', type: 'BOOLEAN', nullable: true, of: ({ evaluation }) => evaluation?.direct },
   { name: 'checkpoint', type: 'STRING', of: ({ checkpoint }) => checkpoint },
   { name: 'sample', type: 'INT32', of: ({ sample }) => sample },
   { name: 'stage', type: 'STRING', nullable: true, of: ({ stage }) => stage },

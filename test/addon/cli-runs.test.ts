@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createEngine,
   datasetFromRows,
+  evaluate,
   grpo,
   pipeline,
   Policy,
@@ -180,6 +181,58 @@ describe('gavel runs samples', () => {
       expect(said).toMatch(/^gavel: Expected .*\[invalid_argument\]$/m);
     }
     expect(spawnSync(process.execPath, [command, 'runs', 'samples', goldens], { encoding: 'utf8' }).status).toBe(1);
+  });
+});
+
+describe('completions that evaluations kept', () => {
+  const swapped = (row: Row): Row => ({ ...row, id: `${row.id} swapped`, prompt: `<image> swapped ${row.id}` });
+  const set = {
+    name: 'held out',
+    size: 2,
+    fingerprint: 'f'.repeat(64),
+    item: async (i: number) => ({ row: rows[i]!, swapped: swapped(rows[i]!), unseen: false }),
+  };
+  beforeAll(async () => {
+    await using model = await engine.loadModel(visionFolder);
+    await using policy = await Policy.open(model, visionFolder, { threads: 1 });
+    await using run = await RunFolder.open(at('evaluated'), { run: 'evaluated', stages: [] });
+    const reject = { samples: 1, maxNewTokens: 2, sft: { steps: 1, batchSize: 1 } };
+    const stages = pipeline([
+      { name: 'test', make: () => evaluate({ set, options: { maxNewTokens: 2 } }) },
+      { name: 'reject', make: () => rejection({ data, options: reject }) },
+    ]);
+    await train(policy, stages, { run, stage: '(run)' }).result;
+  });
+
+  it('are left out and counted, and shown by row and order when asked for', async () => {
+    const plain = gavel('samples', at('evaluated')).stdout;
+    expect(plain).toMatch(/^4 of 4 samples, .* Of evaluations \(held out\) there are 4 completions: --evaluation/m);
+    expect(plain).not.toContain('swapped');
+    const table = gavel('samples', at('evaluated'), '--evaluation').stdout;
+    expect(table).toMatch(/^evaluation +item +order +weights +# +text$/m);
+    expect(table).toMatch(/^held out +a +given +\S+ +0/m);
+    expect(table).toMatch(/^held out +b +swapped +\S+ +0/m);
+    expect(table).not.toContain('ffff');
+    const lines = gavel('samples', at('evaluated'), '--evaluation', 'held out', '--item', 'b', '--json').stdout.trim();
+    expect(lines.split('\n').map((line) => (JSON.parse(line) as { evaluation: unknown }).evaluation)).toEqual([
+      { name: 'held out', item: 'b', order: 'swapped', direct: false },
+      { name: 'held out', item: 'b', order: 'given', direct: false },
+    ]);
+    expect(gavel('samples', at('evaluated'), '--evaluation', 'other').stdout).toBe('None fits; sets: held out.\n');
+    expect(gavel('samples', at('one'), '--evaluation').stdout).toBe('No evaluation of the run kept its completions.\n');
+  });
+
+  it('stand on the page with the prompt as it was asked and its pictures', async () => {
+    gavel('samples', at('evaluated'), '--evaluation', 'held out', '--html', at('evaluated.html'));
+    const page = await readFile(at('evaluated.html'), 'utf8');
+    expect(page.match(/<section>/g)).toHaveLength(4);
+    expect(page).toContain('&lt;image&gt; swapped a');
+    expect(page).toContain('&lt;image&gt; which a');
+    expect(page).toContain('evaluation held out, swapped order, stage test');
+    expect(page.match(/data:image\/png/g)).toHaveLength(4);
+    expect(page).not.toContain('no picture kept');
+    const other = spawnSync(process.execPath, [command, 'runs', 'samples', at('one'), '--evaluation', '--wrong']);
+    expect(other.status).toBe(2);
   });
 });
 

@@ -4,7 +4,7 @@ import { pairsFromRows, type PairDataset, type PairRow } from '../../src/data/pa
 import type { Row } from '../../src/data/rows.js';
 import { createEngine, type Model } from '../../src/engine/index.js';
 import { sigmoid } from '../../src/evaluation/confidence.js';
-import { evaluateScores, scorePairs } from '../../src/evaluation/scores.js';
+import { evaluateScoresWithIntervals, scorePairs } from '../../src/evaluation/scores.js';
 import { evaluateScorer, evaluateScorerRecipe, type ScorerResult } from '../../src/recipes/evaluate-scorer.js';
 import type { TrainEvent } from '../../src/recipes/events.js';
 import { train, type Recipe } from '../../src/recipes/job.js';
@@ -199,7 +199,7 @@ describe('scores', () => {
       const { name, seconds, scores: _scores, ...numbers } = value;
       expect([name, seconds > 0]).toEqual(['pairs', true]);
       expect(numbers).toEqual(
-        evaluateScores(
+        await evaluateScoresWithIntervals(
           scorePairs(
             pairs,
             scored.map(({ first, second }) => ({ first: first.fused, second: second.fused })),

@@ -211,6 +211,7 @@ describe('examples', () => {
     'examples/dpo.yaml': ['dpo'],
     'examples/jrm.yaml': ['joint', 'evaluate-scorer'],
     'examples/pairwise-judge.yaml': ['sft', 'rejection', 'grpo', 'evaluate'],
+    'examples/r3v-baselines.yaml': ['evaluate', 'r3v', 'evaluate', 'dpo', 'evaluate'],
     'examples/r3v.yaml': ['r3v', 'select-evaluation'],
     'examples/unified-reward-think.yaml': ['unified-reward-think'],
   };

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { bootstrapInterval, pairedBootstrap } from '../../src/evaluation/bootstrap.js';
 import { wilsonInterval } from '../../src/evaluation/interval.js';
-import { seededUnit, seededWord } from '../../src/seeded.js';
+import { seededUnit, seededUnits, seededWord } from '../../src/seeded.js';
 
 describe('Wilson interval', () => {
   test('equals published values', () => {
@@ -110,4 +110,9 @@ describe('seeded numbers', () => {
     expect(Math.min(...buckets)).toBeGreaterThan(850);
     expect(new Set([seededWord(1, 2, 3), seededWord(1, 3, 2), seededWord(2, 2, 3), seededWord(1, 2)]).size).toBe(4);
   });
+});
+
+test('a stream of seeded units is the units one by one', () => {
+  const at = seededUnits(7, 3);
+  for (const i of [0, 1, 2, 1e6]) expect(at(i)).toBe(seededUnit(7, 3, i));
 });

@@ -21,7 +21,7 @@ const values = `
   DataThreads Engine GavelError JsonlDataset JsonlPairs Model ParquetDataset ParquetPairs Policy Processor Reference RunFolder SamplePool
   SampleRun StepReporter Tokenizer accuracyReward agreementOf answerJudge balanceOrder batches benchmarkNames bootstrapInterval
   calibrationOf compareSelections comparisonPlots computeAdvantages createEngine dataFormats datasetFromRows datasetPart defaultJudge
-  deviceInfo dpo dpoPairs effectiveRank errorCodes estimateMemory evaluate evaluateRewards evaluateScorerRecipe evaluateScores
+  deviceInfo dpo dpoPairs effectiveRank errorCodes estimateMemory evaluate evaluateRewards evaluateScorerRecipe evaluateScores evaluateScoresWithIntervals
   evaluationTables exactDigitsVerifier exchangeCandidates extractAnswer fileEvaluationSet findRuns formatReward fuseScores
   generatedDataset generatedPairs grpo hasLooseFormat hasStrictFormat importGguf inspectData joint jsonSchemaOf judgingRow lenientVerifier
   loadBenchmark majorityVote markSamples markdownTables openData openPairs optionLetterVerifier overlongPenalty pairBatches
@@ -113,7 +113,7 @@ const configKeys: Record<string, string> = {
     model.maxPromptTokens model.minPixels model.optimizer model.optimizer.seed model.optimizer.states model.optimizer.weights model.path
     model.rewardHead model.rewardHead.fusion model.rewardHead.heads model.rewardHead.hiddenSizes model.rewardHead.names
     model.rewardHead.seed model.rewardHead.token model.trainable model.video model.video.fps model.video.maxFrames model.video.maxPixels
-    model.video.minFrames model.video.minPixels model.video.numFrames run stages stages[].answer stages[].coldStart
+    model.video.minFrames model.video.minPixels model.video.numFrames run stages stages[].answer stages[].ask stages[].coldStart
     stages[].coldStart.format stages[].coldStart.imageFolder stages[].coldStart.instruction stages[].coldStart.onBadRow
     stages[].coldStart.path stages[].coldStart.sampling stages[].coldStart.seed stages[].coldStart.split stages[].coldStart.weight
     stages[].coldStart[].format stages[].coldStart[].imageFolder stages[].coldStart[].instruction stages[].coldStart[].onBadRow
@@ -122,7 +122,7 @@ const configKeys: Record<string, string> = {
     stages[].data.imageFolder stages[].data.instruction stages[].data.maxNewTokens stages[].data.onBadRow stages[].data.path
     stages[].data.samples stages[].data.sampling stages[].data.seed stages[].data.split stages[].data.temperature stages[].data.weight
     stages[].data[].format stages[].data[].imageFolder stages[].data[].instruction stages[].data[].onBadRow stages[].data[].path
-    stages[].data[].sampling stages[].data[].seed stages[].data[].split stages[].data[].weight stages[].hardOf stages[].name
+    stages[].data[].sampling stages[].data[].seed stages[].data[].split stages[].data[].weight stages[].hardOf stages[].name stages[].pairsOf
     stages[].options stages[].pool stages[].pool.format stages[].pool.imageFolder stages[].pool.instruction stages[].pool.onBadRow
     stages[].pool.path stages[].pool.sampling stages[].pool.seed stages[].pool.split stages[].pool.weight stages[].pool[].format
     stages[].pool[].imageFolder stages[].pool[].instruction stages[].pool[].onBadRow stages[].pool[].path stages[].pool[].sampling

@@ -9,6 +9,7 @@ import { linePlot } from '../../src/runs/line-plot.js';
 import { RunFolder } from '../../src/runs/run-folder.js';
 import { readRunHistory } from '../../src/runs/run-history.js';
 import { comparisonPlots, runPlots, stageSpans, writePlots } from '../../src/runs/run-plots.js';
+import { tensorboardFileName } from '../../src/runs/tensorboard.js';
 import { findRuns, readRunReport } from '../../src/runs/run-report.js';
 
 let folder: string;
@@ -211,6 +212,78 @@ describe('a history', () => {
     expect((await readEvaluationMarks(path, nothingDamaged)).map(({ step }) => step)).toEqual([3]);
     await rm(join(path, 'evaluations.jsonl'));
     expect(await readEvaluationMarks(path, nothingDamaged)).toEqual([]);
+  });
+});
+
+describe('a scorer and a selection', () => {
+  const rate = (value: number) => ({ value, low: value - 0.1, high: value + 0.1 });
+  async function makeScorer(): Promise<void> {
+    await using run = await RunFolder.open(path, config);
+    run.logEvent({ type: 'stage-start', stage: 'jrm', recipe: 'joint', budgetSeconds: null });
+    for (const step of [1, 2]) {
+      run.logMetrics({ stage: 'jrm', step, loss: 1 / step, grad_norm: 1, accuracy: step / 4, margin: step / 10 });
+      run.logEvent({ type: 'step-end', stage: 'jrm', step, loss: 1 / step, reward: null });
+      const result = {
+        count: 2,
+        accuracyWithoutTies: step / 2,
+        low: 0,
+        high: 1,
+        margin: step,
+        calibration: { ece: 0 },
+      };
+      run.logEvent({
+        ...{ type: 'scoring-end', stage: 'jrm', name: 'pairs', step, result },
+        marks: { a: 1, b: step - 1 },
+      });
+    }
+    const atSize = [{ size: 3, passAt1: rate(0.5), majority: rate(0.5), select: rate(1), passAtN: rate(1) }];
+    run.logEvent({
+      ...{ type: 'selection-end', stage: 'select', name: 'test', step: 0 },
+      result: { count: 2, atSize, refine: { before: rate(0.5), after: rate(0.5) } },
+      marks: {
+        'passAt1@3': { x: 1, y: 0 },
+        'majority@3': { x: 1, y: 0 },
+        'select@3': { x: 1, y: 1 },
+        refine: { x: 0 },
+      },
+    });
+  }
+
+  it('keep marks by item, out of the events', async () => {
+    await makeScorer();
+    const marks = await readEvaluationMarks(path, nothingDamaged);
+    expect(marks.map(({ stage, name, step, marks: of }) => [stage, name, step, Object.fromEntries(of)])).toEqual([
+      ['jrm', 'pairs', 2, { a: 1, b: 1 }],
+      ['select', 'test, pass@1, N = 3', 0, { x: 1, y: 0 }],
+      ['select', 'test, majority, N = 3', 0, { x: 1, y: 0 }],
+      ['select', 'test, select, N = 3', 0, { x: 1, y: 1 }],
+      ['select', 'test, refined', 0, { x: 0 }],
+    ]);
+    expect(await readFile(join(path, 'events.jsonl'), 'utf8')).not.toContain('"marks"');
+  });
+
+  it('are on the axis of the run, in the curves and in the event file', async () => {
+    await makeScorer();
+    const history = await readRunHistory(path, nothingDamaged);
+    expect(history.evaluations.slice(0, 2)).toMatchObject([
+      { name: 'pairs', runStep: 1, values: { accuracy: 0.5, accuracyLow: 0, accuracyHigh: 1, margin: 1 } },
+      { name: 'pairs', runStep: 2, values: { accuracy: 1, margin: 2 } },
+    ]);
+    expect(history.evaluations.at(-2)).toMatchObject({
+      name: 'test, select, N = 3',
+      values: { accuracy: 1, count: 2 },
+    });
+    const plots = runPlots(history, 'jrm');
+    expect(Object.keys(plots)).toEqual(['accuracy', 'margin', 'loss', 'grad-norm']);
+    for (const file of ['accuracy', 'margin']) {
+      // The ranking's own number of each step, and the validation's.
+      expect(plots[file]).toContain(`>${file}</text>`);
+      expect(plots[file]).toContain('>pairs</text>');
+    }
+    const events = await readFile(join(path, tensorboardFileName), 'latin1');
+    for (const tag of ['jrm/evaluation/pairs/accuracy', 'select/evaluation/test, select, N = 3/accuracy']) {
+      expect(events).toContain(tag);
+    }
   });
 });
 

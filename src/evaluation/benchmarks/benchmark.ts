@@ -1,5 +1,6 @@
 /** What a benchmark is: how its published rows become pairs, and which numbers its papers report. */
 import type { Choice, Judgement } from '../judgement.js';
+import type { Observation } from '../resample-units.js';
 import type { CandidatePair } from './judge-prompt.js';
 import type { SourceRow } from './row-source.js';
 
@@ -17,6 +18,14 @@ export interface Headline {
   name: string;
   /** Null without judgements for it. */
   value: number | null;
+  /** 95 % percentile bootstrap over clusters, or items where there are none. */
+  low?: number | null;
+  high?: number | null;
+}
+
+/** A headline with what its mean is over: of several parts it is the mean of their means. */
+export interface HeadlineParts extends Headline {
+  parts: readonly (readonly Observation[])[];
 }
 
 export interface Benchmark {
@@ -33,5 +42,5 @@ export interface Benchmark {
   ownsFile?: (path: string) => boolean;
   /** The comparisons of one row. `path` is that of its file. Errors: 'bad_data' naming row and column. */
   pairsOf: (row: SourceRow, path: string) => BenchmarkPair[];
-  headlines: (judgements: readonly Judgement[]) => Headline[];
+  headlines: (judgements: readonly Judgement[]) => HeadlineParts[];
 }

@@ -4,9 +4,9 @@
  * calculate_statistics.py counts score[0] > score[1] as right. Task types and their four groups are from that file too.
  */
 import { meanOf } from '../interval.js';
-import { divisionAccuracy } from '../subsets.js';
+import { divisionAccuracy, itemObservations } from '../subsets.js';
 import type { Judgement } from '../judgement.js';
-import type { Benchmark, Headline } from './benchmark.js';
+import type { Benchmark, HeadlineParts } from './benchmark.js';
 
 /** Task type -> group. */
 const groupOfTask = {
@@ -66,18 +66,24 @@ export const editRewardBenchEditScore: Benchmark = {
 };
 
 /** The average of a dimension is over task types; that of a group over its task types. */
-function dimensionHeadlines(judgements: readonly Judgement[], dimension: string): Headline[] {
-  const division = divisionAccuracy(
-    judgements.filter(({ subsets }) => subsets['dimension'] === dimension),
-    'task',
-  );
-  const average = (tasks: readonly string[]): number | null =>
-    meanOf(tasks.flatMap((task) => division?.subsets[task]?.accuracy ?? []));
+function dimensionHeadlines(judgements: readonly Judgement[], dimension: string): HeadlineParts[] {
+  const inside = judgements.filter(({ subsets }) => subsets['dimension'] === dimension);
+  const division = divisionAccuracy(inside, 'task');
+  const average = (name: string, tasks: readonly string[]): HeadlineParts => {
+    const present = tasks.filter((task) => division?.subsets[task] !== undefined);
+    return {
+      name,
+      value: meanOf(present.map((task) => division!.subsets[task]!.accuracy)),
+      parts: present.map((task) => itemObservations(inside.filter(({ subsets }) => subsets['task'] === task))),
+    };
+  };
   return [
-    { name: dimension, value: average(taskTypes) },
-    ...groups.map((group) => ({
-      name: `${dimension} ${group}`,
-      value: average(taskTypes.filter((task) => groupOfTask[task] === group)),
-    })),
+    average(dimension, taskTypes),
+    ...groups.map((group) =>
+      average(
+        `${dimension} ${group}`,
+        taskTypes.filter((task) => groupOfTask[task] === group),
+      ),
+    ),
   ];
 }

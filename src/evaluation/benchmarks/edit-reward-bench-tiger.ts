@@ -4,10 +4,10 @@
  * ranking of 2 to 4 edits a row (EditReward_Bench_2pair.json, ...3pair.json, ...4pair.json). Rankings of 3 and 4 count only
  * when every comparison is right; that the hub's ids tell the ranking by what stands before "_" is taken from that code.
  */
-import { agreementOf } from '../agreement.js';
-import { divisionAccuracy, clusterAccuracy } from '../subsets.js';
+import { agreementObservations, agreementOf } from '../agreement.js';
+import { clusterAccuracy, clusterObservations, divisionAccuracy, itemObservations } from '../subsets.js';
 import type { Choice, Judgement } from '../judgement.js';
-import type { Benchmark, BenchmarkPair } from './benchmark.js';
+import type { Benchmark, BenchmarkPair, HeadlineParts } from './benchmark.js';
 import type { Piece } from './judge-prompt.js';
 import type { SourceRow } from './row-source.js';
 
@@ -21,18 +21,27 @@ export const editRewardBenchTiger: Benchmark = {
   pairsOf: (row) => (row.has('paths_generated') || row.has('human_vote') ? ranking(row) : [comparison(row)]),
   headlines: (judgements) => {
     const of = (size: Size): Judgement[] => judgements.filter(({ subsets }) => subsets['size'] === size);
-    const twos = of('2pair').flatMap(({ goldChoice: gold, choice: predicted }) =>
-      gold === null ? [] : [{ gold, predicted }],
+    const twos = of('2pair').filter(({ goldChoice }) => goldChoice !== null);
+    const { accuracyWithTies, accuracyWithoutTies, goldTieRate } = agreementOf(
+      twos.map(({ goldChoice, choice }) => ({ gold: goldChoice!, predicted: choice })),
     );
-    const { accuracyWithTies, accuracyWithoutTies, goldTieRate } = agreementOf(twos);
+    const ranked = (size: Size, name: string): HeadlineParts => ({
+      name,
+      value: clusterAccuracy(of(size))?.accuracy ?? null,
+      parts: [clusterObservations(of(size))],
+    });
     return [
       // Where ties were left out there is no accuracy with ties to tell.
       goldTieRate === 0
-        ? { name: '2-pair, without ties', value: accuracyWithoutTies }
-        : { name: '2-pair, accuracy with ties', value: accuracyWithTies },
-      { name: '3-pair, all comparisons right', value: clusterAccuracy(of('3pair'))?.accuracy ?? null },
-      { name: '4-pair, all comparisons right', value: clusterAccuracy(of('4pair'))?.accuracy ?? null },
-      { name: 'single comparisons', value: divisionAccuracy(judgements, 'size')?.micro ?? null },
+        ? { name: '2-pair, without ties', value: accuracyWithoutTies, parts: [agreementObservations(twos, 'without')] }
+        : { name: '2-pair, accuracy with ties', value: accuracyWithTies, parts: [agreementObservations(twos, 'with')] },
+      ranked('3pair', '3-pair, all comparisons right'),
+      ranked('4pair', '4-pair, all comparisons right'),
+      {
+        name: 'single comparisons',
+        value: divisionAccuracy(judgements, 'size')?.micro ?? null,
+        parts: [itemObservations(judgements.filter(({ subsets }) => subsets['size'] !== undefined))],
+      },
     ];
   },
 };

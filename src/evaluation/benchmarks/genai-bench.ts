@@ -4,7 +4,7 @@
  * video list of UnifiedReward (`video_left`, `video_right`). The authors score four labels, "both good" and "both bad" apart;
  * here both are a tie, so numbers with ties are not those of their leaderboard. Reward-model papers leave ties out.
  */
-import { agreementOf } from '../agreement.js';
+import { agreementObservations, agreementOf } from '../agreement.js';
 import type { Choice } from '../judgement.js';
 import type { Benchmark } from './benchmark.js';
 import type { CandidatePair } from './judge-prompt.js';
@@ -33,15 +33,24 @@ export const genaiBench: Benchmark = {
   },
   headlines: (judgements) =>
     tasks.flatMap((task) => {
-      const pairs = judgements.flatMap(({ subsets, goldChoice: gold, choice: predicted }) =>
-        subsets['task'] !== task || gold === null ? [] : [{ gold, predicted }],
-      );
+      const inside = judgements.filter(({ subsets, goldChoice }) => subsets['task'] === task && goldChoice !== null);
+      const pairs = inside.map(({ goldChoice, choice }) => ({ gold: goldChoice!, predicted: choice }));
       const { accuracyWithoutTies, accuracyWithTies, goldTieRate } = agreementOf(pairs);
       return [
-        { name: `${task}, without ties`, value: accuracyWithoutTies },
+        {
+          name: `${task}, without ties`,
+          value: accuracyWithoutTies,
+          parts: [agreementObservations(inside, 'without')],
+        },
         ...(goldTieRate === null || goldTieRate === 0
           ? []
-          : [{ name: `${task}, with ties (3 labels)`, value: accuracyWithTies }]),
+          : [
+              {
+                name: `${task}, with ties (3 labels)`,
+                value: accuracyWithTies,
+                parts: [agreementObservations(inside, 'with')],
+              },
+            ]),
       ];
     }),
 };

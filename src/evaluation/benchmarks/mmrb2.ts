@@ -7,7 +7,8 @@ import { basename, dirname, extname } from 'node:path';
 import { GavelError } from '../../errors.js';
 import { meanOf } from '../interval.js';
 import type { Judgement } from '../judgement.js';
-import type { Benchmark, BenchmarkPair } from './benchmark.js';
+import { observed } from '../resample-units.js';
+import type { Benchmark, BenchmarkPair, HeadlineParts } from './benchmark.js';
 import type { CandidatePair, Piece } from './judge-prompt.js';
 import type { SourceRow } from './row-source.js';
 
@@ -38,16 +39,23 @@ export const mmrb2: Benchmark = {
     return [row.has('prompt_content') || row.has('response_a') ? builtPair(row, task) : hubPair(row, task)];
   },
   headlines: (judgements) => [
-    ...tasks.map((task) => ({
-      name: task,
-      value: parsedAccuracy(judgements.filter(({ subsets }) => subsets['task'] === task)),
-    })),
-    { name: 'overall', value: parsedAccuracy(judgements) },
+    ...tasks.map((task) =>
+      parsedAccuracy(
+        task,
+        judgements.filter(({ subsets }) => subsets['task'] === task),
+      ),
+    ),
+    parsedAccuracy('overall', judgements),
   ],
 };
 
-const parsedAccuracy = (judgements: readonly Judgement[]): number | null =>
-  meanOf(judgements.filter(({ answer }) => answer !== null).map(({ correct }) => Number(correct)));
+function parsedAccuracy(name: string, judgements: readonly Judgement[]): HeadlineParts {
+  const parsed = observed(
+    judgements.filter(({ answer }) => answer !== null),
+    ({ correct }) => correct,
+  );
+  return { name, value: meanOf(parsed.map(({ value }) => value)), parts: [parsed] };
+}
 
 function pairOf(row: SourceRow, task: Task, id: string, parts: Omit<CandidatePair, 'noun'>): BenchmarkPair {
   const chosen = row.text('chosen').toUpperCase();

@@ -3,7 +3,7 @@
  * ([0, 1]: the first response is preferred) are those of its dataset card. Groups come from the prefix of the id as in the
  * authors' cal.py; checked on 1,250 published ids: general 183, hallucination 749, reasoning 318.
  */
-import { divisionAccuracy } from '../subsets.js';
+import { divisionAccuracy, itemObservations } from '../subsets.js';
 import type { Benchmark } from './benchmark.js';
 
 const groups = ['general', 'hallucination', 'reasoning'] as const;
@@ -65,11 +65,17 @@ export const vlRewardBench: Benchmark = {
   headlines: (judgements) => {
     const division = divisionAccuracy(judgements, 'group');
     const whole = groups.every((group) => division?.subsets[group] !== undefined);
+    const inside = judgements.filter(({ subsets }) => subsets['group'] !== undefined);
+    const marks = groups.map((group) => itemObservations(inside.filter(({ subsets }) => subsets['group'] === group)));
     return [
-      ...groups.map((group) => ({ name: group, value: division?.subsets[group]?.accuracy ?? null })),
-      { name: 'overall', value: division?.micro ?? null },
+      ...groups.map((group, i) => ({
+        name: group,
+        value: division?.subsets[group]?.accuracy ?? null,
+        parts: [marks[i]!],
+      })),
+      { name: 'overall', value: division?.micro ?? null, parts: [itemObservations(inside)] },
       // The macro average of the authors is over all three groups.
-      { name: 'macro', value: whole ? division!.macro : null },
+      { name: 'macro', value: whole ? division!.macro : null, parts: marks },
     ];
   },
 };
