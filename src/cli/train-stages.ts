@@ -148,13 +148,14 @@ function splitValidation({
   split,
   instruction,
   sampling,
+  checkMedia,
   onBadRow,
   ...options
 }: Omit<Validation, 'bothOrders'>): { source: DataConfig; options: NonNullable<Evaluator['options']> } {
   const optional = Object.entries({ imageFolder, format, split, instruction }).filter(
     ([, value]) => value !== undefined,
   );
-  return { source: { path, sampling, onBadRow, ...Object.fromEntries(optional) }, options };
+  return { source: { path, sampling, checkMedia, onBadRow, ...Object.fromEntries(optional) }, options };
 }
 
 /** Validation by questions: there are no two candidates to exchange. */
