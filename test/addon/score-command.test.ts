@@ -17,6 +17,10 @@ afterAll(() => engine.dispose());
 const signal = new AbortController().signal;
 const rewardHead = { names: ['following', 'quality'], hiddenSizes: [12, 8] };
 
+// A picture that decodes, for a model that takes none.
+const onePixel =
+  'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==';
+
 interface Ended {
   status: number | null;
   stdout: string;
@@ -265,9 +269,15 @@ describe('what is refused', () => {
     ['{"prompt": "a cat", "more": 1}', /stdin:2 but received: .*more/, 'bad_data'],
     ['{"prompt": "<image> a"}', /stdin:2/, 'image_count_mismatch'],
     ['{"prompt": "<image> a", "images": ["../a.png"]}', /stdin:2 .*outside of/, 'bad_data'],
+    ['{"prompt": "<image> a", "images": ["gone.png"]}', /stdin:2 .*gone\.png" does not exist/, 'bad_data'],
+    [JSON.stringify({ prompt: '<image> a', images: [onePixel] }), /The row stands at stdin:2\./, 'unsupported'],
   ])('a bad line of a pipe, by its number: %s', (bad, message, code) => {
-    const { status, stderr } = gavel(['--model', model, '--input', '-'], `${JSON.stringify(records[0])}\n${bad}\n`);
+    const { status, stdout, stderr } = gavel(
+      ['--model', model, '--input', '-'],
+      `${JSON.stringify(records[0])}\n${bad}\n`,
+    );
     expect(status).toBe(1);
+    expect(stdout.split('\n').map((line) => line && (JSON.parse(line) as RowLine).id)).toEqual(['r0', '']);
     expect(stderr).toMatch(message);
     expect(stderr.trim().endsWith(`[${code}]`)).toBe(true);
   });
