@@ -90,7 +90,7 @@ export async function stageRecipe(stage: RunStage, results: StageResults, files:
       const all = await files.rows(stage.data);
       const hard = stage.hardOf === undefined ? undefined : (results[stage.hardOf] as RejectionResult).hard;
       const data = hard === undefined ? all : datasetPart(all, `${all.name} hard`, hard);
-      return grpo({ data, judge, options: stage.options, validation: await pairwise(stage.validation) });
+      return grpo({ data, judge, options: stage.options, ...(await validationOf(stage.validation)) });
     }
     case 'unified-reward-think':
       return unifiedRewardThink({
