@@ -45,11 +45,13 @@ export async function scoreCommand(options: ScoreCommandOptions): Promise<void> 
 }
 
 function batchesOf(
-  { input, prompt, answer, image, video, batch }: ScoreCommandOptions,
+  { input, imageFolder, prompt, answer, image, video, batch }: ScoreCommandOptions,
   signal: AbortSignal,
 ): AsyncGenerator<ScoreBatch, void, undefined> {
   if (input === undefined) return oneCandidate({ prompt: prompt!, answer, image, video });
-  return input === '-' ? streamBatches(process.stdin, batch, signal) : fileBatches(input, batch, signal);
+  return input === '-'
+    ? streamBatches(process.stdin, batch, signal, imageFolder)
+    : fileBatches(input, batch, signal, imageFolder);
 }
 
 interface EncodedBatch {
@@ -165,7 +167,8 @@ class Summary {
 }
 
 /** One source of candidates. */
-function checkOptions({ input, prompt, answer, image, video, batch, threads, dtype }: ScoreCommandOptions): void {
+function checkOptions(options: ScoreCommandOptions): void {
+  const { input, imageFolder, prompt, answer, image, video, batch, threads, dtype } = options;
   if ((input === undefined) === (prompt === undefined)) {
     throw expected(
       'invalid_argument',
@@ -180,6 +183,8 @@ function checkOptions({ input, prompt, answer, image, video, batch, threads, dty
     throw expected('invalid_argument', '--image', 'no picture or video with --input', alone, 'Name them in the rows.');
   if (input !== undefined && answer !== undefined)
     throw expected('invalid_argument', '--answer', 'no answer with --input', answer, 'Put it into the rows.');
+  if (input === undefined && imageFolder !== undefined)
+    throw expected('invalid_argument', '--image-folder', 'it with --input only', imageFolder, 'Name the files whole.');
   if (batch < 1) throw expected('invalid_argument', '--batch', 'an integer >= 1', batch);
   if (threads === 0) throw expected('invalid_argument', '--threads', 'an integer >= 1', threads);
   if (dtype !== undefined && dtype !== 'fp32' && dtype !== 'bf16')

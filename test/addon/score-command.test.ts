@@ -282,6 +282,25 @@ describe('what is refused', () => {
     expect(stderr.trim().endsWith(`[${code}]`)).toBe(true);
   });
 
+  it('pictures elsewhere, but by --image-folder, which --prompt and `gavel eval` of a benchmark do not take', async () => {
+    const pictures = await temporaryFolder();
+    await writeFile(join(pictures, 'one.png'), Buffer.from(onePixel.split(',')[1]!, 'base64'));
+    const input = await fileOf([{ prompt: '<image> a', images: ['one.png'], solution: 'Image 1 is better' }]);
+    for (const name of ['score', 'eval']) {
+      const args = [name, '--model', model, '--input', input, ...(name === 'eval' ? ['--one-order'] : [])];
+      expect(failureOfCommand(args).message).toMatch(/one\.png" does not exist/);
+      // Found there; this model takes no pictures.
+      expect(failureOfCommand([...args, '--image-folder', pictures])).toMatchObject({ code: 'unsupported' });
+    }
+    const prompt = ['score', '--model', model, '--prompt', 'a', '--image-folder', pictures];
+    expect(failureOfCommand(prompt)).toMatchObject({ code: 'invalid_argument' });
+    const benchmark = ['eval', '--model', model, '--benchmark', 'mmrb2', '--data', input, '--image-folder', pictures];
+    expect(failureOfCommand(benchmark).message).toMatch(/--input only for `--image-folder`/);
+    expect(failureOfCommand(['eval', '--model', model, '--input', input, '--threads', '0']).message).toMatch(
+      /Expected an integer >= 1 for `--threads`/,
+    );
+  });
+
   it('a file that is not there', () => {
     expect(failureOfCommand(['score', '--model', model, '--input', join(folder, 'none.jsonl')])).toMatchObject({
       code: 'io',
