@@ -58,10 +58,6 @@ export function descriptionLines(found: DataDescription): string[] {
   row('bad', String(found.numBad));
   for (const { reason, count, first } of found.bad)
     row('', `${count} x ${reason} (first: ${first.unit} ${first.line})`);
-  if (found.missing !== null) {
-    const { count, first } = found.missing;
-    row('file missing', `${count} of the usable (first: ${first.path} of "${first.id}")`);
-  }
   row('fingerprint', found.fingerprint);
   if (found.first !== null) lines.push('first:', JSON.stringify(shown(found.first), null, 2));
   return lines;

@@ -6,6 +6,7 @@ export interface EvalCommandOptions {
   model?: string;
   input?: string;
   benchmark?: string;
+  imageFolder?: string;
   data?: string;
   from?: string;
   oneOrder?: boolean;
@@ -18,6 +19,7 @@ export interface EvalCommandOptions {
   maxNewTokens: number;
   temperature: number;
   seed: number;
+  threads?: number;
   verifier: string;
   out?: string;
   json: boolean;
@@ -37,6 +39,7 @@ export function registerEval(program: Command, { integer, number, collect, model
     .description('evaluate a judge on a file or a published benchmark, or judgements that are already there')
     .option('--model <name>', modelHelp)
     .option('--input <file>', 'JSONL with prompts, images and solutions')
+    .option('--image-folder <folder>', "where relative paths of pictures start; of --input; default: the file's folder")
     .option('--benchmark <name>', 'a published benchmark, instead of --input')
     .option('--data <path>', 'the file or folder of the benchmark')
     .option('--from <file>', 'compute from judgements.jsonl or scored pairs, without a model')
@@ -50,6 +53,7 @@ export function registerEval(program: Command, { integer, number, collect, model
     .option('--max-new-tokens <n>', 'longest completion', integer, 512)
     .option('--temperature <t>', '0 is greedy', number, 0)
     .option('--seed <n>', 'key of the sampling', integer, 0)
+    .option('--threads <n>', 'threads that compute; default: one a core', integer)
     .option('--verifier <name>', 'strict or lenient', 'strict')
     .option('--out <folder>', 'write result, judgements, table and plot; run again to go on')
     .option('--json', 'print the result as JSON')

@@ -82,7 +82,11 @@ async function openSet(
     }
     return { ...loaded, [Symbol.asyncDispose]: async () => {} };
   }
-  const data = await JsonlDataset.open(input!, { canSkip: false, signal });
+  const data = await JsonlDataset.open(input!, {
+    canSkip: false,
+    signal,
+    ...(options.imageFolder !== undefined && { imageFolder: options.imageFolder }),
+  });
   const set = fileEvaluationSet(data, { bothOrders, groupBy, ...(direct && { direct: { prompt: directPrompt } }) });
   return { ...set, [Symbol.asyncDispose]: () => data.dispose() };
 }
@@ -96,8 +100,12 @@ async function judgeAll(
   progress: ProgressRenderer,
   onJudgement: (judgement: Judgement) => void,
 ): Promise<EvaluationResult | undefined> {
-  const { samples, maxNewTokens, temperature, seed, verifier } = options;
-  await using opened = await openPolicy(options.model!, { signal, progress });
+  const { samples, maxNewTokens, temperature, seed, verifier, threads } = options;
+  await using opened = await openPolicy(options.model!, {
+    signal,
+    progress,
+    ...(threads !== undefined && { engine: { threads } }),
+  });
   const recipe = evaluate({
     set,
     judge: { ...defaultJudge, verifier: verifierByName(verifier) },
@@ -118,19 +126,21 @@ async function configOf(
   set: EvaluationSet,
   progress: ProgressRenderer,
 ): Promise<Record<string, unknown>> {
-  const { model, json: _json, out: _out, input: _input, data: _data, ...asked } = options;
+  const { model, json: _json, out: _out, input: _input, data: _data, threads: _threads, ...asked } = options;
   const weights = await weightsKey(await fetchModel(model!, { progress }));
   return { model, weights, set: set.name, ...asked, content: set.fingerprint };
 }
 
 /** One source of prompts with a model, or judgements. */
 function checkCombination(options: EvalCommandOptions): void {
-  const { model, input, benchmark, data, from, direct, prompt, directPrompt, ties, groupBy } = options;
+  const { model, input, benchmark, data, from, direct, prompt, directPrompt, ties, groupBy, imageFolder, threads } =
+    options;
   const refuse = (name: string, what: string, received: unknown, advice: string): never => {
     throw expected('invalid_argument', name, what, received, advice);
   };
   if (from !== undefined) {
-    for (const [name, value] of Object.entries({ '--model': model, '--input': input, '--data': data })) {
+    const beside = { '--model': model, '--input': input, '--data': data, '--threads': threads };
+    for (const [name, value] of Object.entries({ ...beside, '--image-folder': imageFolder })) {
       if (value !== undefined)
         refuse(name, 'nothing beside --from', value, 'Judgements need neither model nor prompts.');
     }
@@ -146,6 +156,9 @@ function checkCombination(options: EvalCommandOptions): void {
       benchmark === undefined ? '--data alone' : '--benchmark alone',
       'Give both.',
     );
+  if (input === undefined && imageFolder !== undefined)
+    refuse('--image-folder', 'it with --input only', imageFolder, 'A benchmark says where its pictures lie.');
+  if (threads === 0) refuse('--threads', 'an integer >= 1', threads, '');
   if (benchmark === undefined && prompt !== undefined)
     refuse('--prompt', 'it with --benchmark only', prompt, 'Rows of --input have prompts of their own.');
   if (benchmark === undefined && ties !== undefined)

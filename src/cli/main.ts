@@ -17,6 +17,7 @@ import { exitCodeHelp, exitCodeOf, exitCodes } from './exit-codes.js';
 import { InterruptedError } from './interrupt.js';
 import { registerRuns } from './runs-command.js';
 import { registerScore } from './score-command.js';
+import { inUserWords } from './user-words.js';
 
 const integer = (text: string): number => {
   const value = Number(text);
@@ -208,7 +209,7 @@ export async function main(args: readonly string[]): Promise<void> {
       process.stderr.write(`gavel: ${error.message}\n`);
       process.exitCode = exitCodes.interrupted;
     } else {
-      report(error, args.includes('--json'));
+      report(inUserWords(error), args.includes('--json'));
       process.exitCode = exitCodeOf(error);
     }
   }

@@ -6,6 +6,7 @@ import type { OptionValues } from './eval-command.js';
 export interface ScoreCommandOptions {
   model: string;
   input?: string;
+  imageFolder?: string;
   prompt?: string;
   answer?: string;
   image: string[];
@@ -23,6 +24,10 @@ export function registerScore(program: Command, { integer, collect, modelHelp }:
     .option(
       '--input <file>',
       'rows or preference pairs: JSONL, JSON, Parquet, a folder of Parquet; - is standard input',
+    )
+    .option(
+      '--image-folder <folder>',
+      "where relative paths of pictures start; default: the file's folder, of - the working directory",
     )
     .option('--prompt <text>', 'one candidate; pictures and videos stand before it')
     .option('--answer <text>', "the candidate's answer to --prompt: a turn of the assistant behind it")

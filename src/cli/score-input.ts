@@ -14,8 +14,13 @@ export async function* fileBatches(
   path: string,
   batch: number,
   signal: AbortSignal,
+  imageFolder?: string,
 ): AsyncGenerator<ScoreBatch, void, undefined> {
-  await using opened = await openRecords(path, { canSkip: false, signal });
+  await using opened = await openRecords(path, {
+    canSkip: false,
+    signal,
+    ...(imageFolder !== undefined && { imageFolder }),
+  });
   const total = opened.size;
   const step = 'pair' in opened ? pairsOf(batch) : batch;
   for (let done = 0; done < total; done += step) {
@@ -25,17 +30,18 @@ export async function* fileBatches(
   }
 }
 
-/** What arrives on a stream, as it arrives; a batch is not waited for. Pictures lie below the working directory. */
+/** What arrives on a stream, as it arrives; a batch is not waited for. Pictures lie below `folder`. */
 export async function* streamBatches(
   stream: Readable,
   batch: number,
   signal: AbortSignal,
+  folder = process.cwd(),
 ): AsyncGenerator<ScoreBatch, void, undefined> {
   const end = (): void => void stream.destroy(signal.reason as Error);
   signal.throwIfAborted();
   signal.addEventListener('abort', end, { once: true });
   try {
-    for await (const { rows, pairs } of streamRecords(stream, { name: 'stdin', folder: process.cwd() })) {
+    for await (const { rows, pairs } of streamRecords(stream, { name: 'stdin', folder })) {
       for (let done = 0; done < rows.length; done += batch) yield { rows: rows.slice(done, done + batch) };
       const step = pairsOf(batch);
       for (let done = 0; done < pairs.length; done += step) yield { pairs: pairs.slice(done, done + step) };

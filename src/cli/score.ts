@@ -1,6 +1,6 @@
 /** `gavel score`: what a reward head says of candidates or pairs of them, one JSON line each; nothing is generated. */
 import type { EncodedRow } from '../data/processor.js';
-import { expected } from '../errors.js';
+import { GavelError, expected } from '../errors.js';
 import { oneAhead } from '../recipes/one-ahead.js';
 import { encodeScored, rewardHeadOf, scoreEncoded } from '../recipes/score-rows.js';
 import { Interrupts } from './interrupt.js';
@@ -27,10 +27,13 @@ export async function scoreCommand(options: ScoreCommandOptions): Promise<void> 
   const failed = new AbortController();
   const ended = AbortSignal.any([signal, failed.signal]);
   const summary = new Summary();
-  for await (const { batch, rows } of encodedAhead(opened, batchesOf(options, ended), ended)) {
+  for await (const { ready, failure } of encodedAhead(opened, batchesOf(options, ended), ended)) {
     try {
-      await scoreBatch(opened, batch, rows, ended, progress, summary);
-      if (options.input !== undefined) progress.passing(`[score] ${summary.progress(batch.total)}`);
+      for (const { batch, rows } of ready) {
+        await scoreBatch(opened, batch, rows, ended, progress, summary);
+        if (options.input !== undefined) progress.passing(`[score] ${summary.progress(batch.total)}`);
+      }
+      if (failure !== undefined) throw failure;
     } catch (cause) {
       // The next batch is being read: standard input may stay open for ever.
       failed.abort(cause);
@@ -42,11 +45,13 @@ export async function scoreCommand(options: ScoreCommandOptions): Promise<void> 
 }
 
 function batchesOf(
-  { input, prompt, answer, image, video, batch }: ScoreCommandOptions,
+  { input, imageFolder, prompt, answer, image, video, batch }: ScoreCommandOptions,
   signal: AbortSignal,
 ): AsyncGenerator<ScoreBatch, void, undefined> {
   if (input === undefined) return oneCandidate({ prompt: prompt!, answer, image, video });
-  return input === '-' ? streamBatches(process.stdin, batch, signal) : fileBatches(input, batch, signal);
+  return input === '-'
+    ? streamBatches(process.stdin, batch, signal, imageFolder)
+    : fileBatches(input, batch, signal, imageFolder);
 }
 
 interface EncodedBatch {
@@ -54,16 +59,47 @@ interface EncodedBatch {
   rows: EncodedRow[];
 }
 
-/** Each batch as the model's input, made while the one before is scored. */
+/** What is scored, and then what ends the command. */
+interface Encoded {
+  ready: EncodedBatch[];
+  failure?: GavelError;
+}
+
+/** Each batch as the model's input, made while the one before is scored. Of one with a bad row, those before it. */
 function encodedAhead(
   { policy }: OpenedPolicy,
   batches: AsyncGenerator<ScoreBatch, void, undefined>,
   signal: AbortSignal,
-): AsyncGenerator<EncodedBatch, void, undefined> {
-  return oneAhead(batches, async (batch) => {
+): AsyncGenerator<Encoded, void, undefined> {
+  const encoded = async (batch: ScoreBatch): Promise<EncodedBatch> => {
     const rows = 'rows' in batch ? batch.rows : batch.pairs.flatMap(({ first, second }) => [first, second]);
     return { batch, rows: await encodeScored(policy, rows, signal) };
+  };
+  return oneAhead(batches, async (batch) => {
+    const ready: EncodedBatch[] = [];
+    try {
+      return { ready: [await encoded(batch)] };
+    } catch (cause) {
+      if (!GavelError.is(cause) || signal.aborted) throw cause;
+      // Which row it was is found one by one: the lines before it are owed their answers.
+      for (const single of singles(batch)) {
+        try {
+          ready.push(await encoded(single));
+        } catch (failure) {
+          if (!GavelError.is(failure)) throw failure;
+          return { ready, failure };
+        }
+      }
+      throw cause;
+    }
   });
+}
+
+function singles(batch: ScoreBatch): ScoreBatch[] {
+  const total = batch.total === undefined ? {} : { total: batch.total };
+  return 'rows' in batch
+    ? batch.rows.map((row) => ({ rows: [row], ...total }))
+    : batch.pairs.map((pair) => ({ pairs: [pair], ...total }));
 }
 
 /** Prints a line an item. */
@@ -131,7 +167,8 @@ class Summary {
 }
 
 /** One source of candidates. */
-function checkOptions({ input, prompt, answer, image, video, batch, threads, dtype }: ScoreCommandOptions): void {
+function checkOptions(options: ScoreCommandOptions): void {
+  const { input, imageFolder, prompt, answer, image, video, batch, threads, dtype } = options;
   if ((input === undefined) === (prompt === undefined)) {
     throw expected(
       'invalid_argument',
@@ -146,6 +183,8 @@ function checkOptions({ input, prompt, answer, image, video, batch, threads, dty
     throw expected('invalid_argument', '--image', 'no picture or video with --input', alone, 'Name them in the rows.');
   if (input !== undefined && answer !== undefined)
     throw expected('invalid_argument', '--answer', 'no answer with --input', answer, 'Put it into the rows.');
+  if (input === undefined && imageFolder !== undefined)
+    throw expected('invalid_argument', '--image-folder', 'it with --input only', imageFolder, 'Name the files whole.');
   if (batch < 1) throw expected('invalid_argument', '--batch', 'an integer >= 1', batch);
   if (threads === 0) throw expected('invalid_argument', '--threads', 'an integer >= 1', threads);
   if (dtype !== undefined && dtype !== 'fp32' && dtype !== 'bf16')

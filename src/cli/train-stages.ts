@@ -105,7 +105,7 @@ export async function stageRecipe(stage: RunStage, parts: StageParts): Promise<R
       const all = await files.rows(stage.data);
       const hard = stage.hardOf === undefined ? undefined : (results[stage.hardOf] as RejectionResult).hard;
       const data = hard === undefined ? all : datasetPart(all, `${all.name} hard`, hard);
-      return grpo({ data, judge, options: stage.options, validation: await pairwise(stage.validation) });
+      return grpo({ data, judge, options: stage.options, ...(await validationOf(stage.validation)) });
     }
     case 'unified-reward-think':
       return unifiedRewardThink({
@@ -169,13 +169,14 @@ function splitValidation({
   split,
   instruction,
   sampling,
+  checkMedia,
   onBadRow,
   ...options
 }: Omit<Validation, 'bothOrders'>): { source: DataConfig; options: NonNullable<Evaluator['options']> } {
   const optional = Object.entries({ imageFolder, format, split, instruction }).filter(
     ([, value]) => value !== undefined,
   );
-  return { source: { path, sampling, onBadRow, ...Object.fromEntries(optional) }, options };
+  return { source: { path, sampling, checkMedia, onBadRow, ...Object.fromEntries(optional) }, options };
 }
 
 /** Validation by questions: there are no two candidates to exchange. */

@@ -49,6 +49,32 @@ export function checkRawImage(image: RgbImage, id: string): RgbImage {
   );
 }
 
+const strict = { failOn: 'error', ignoreIcc: true, sequentialRead: true } as const;
+
+const isEightBit = (space: string | undefined, depth: string | undefined): boolean =>
+  depth === 'uchar' && (space === 'srgb' || space === 'rgb' || space === 'b-w');
+
+// The decoder repeats itself, a line a time.
+const decoderReason = (cause: unknown): string =>
+  cause instanceof Error ? [...new Set(cause.message.trim().split(/\s*\n\s*/))].join(' ') : String(cause);
+
+/** What the header of an encoded picture says against decoding it; its size and pixels are not judged. */
+export async function pictureProblem(source: Exclude<ImageSource, RgbImage>): Promise<string | undefined> {
+  const sharp = await loadSharp();
+  const shown = 'path' in source ? `"${source.path}"` : `of ${source.bytes.length} bytes`;
+  try {
+    const { space, depth } = await sharp('path' in source ? source.path : source.bytes, {
+      ...strict,
+      limitInputPixels: false,
+    }).metadata();
+    return isEightBit(space, depth)
+      ? undefined
+      : `picture ${shown} is ${space} of ${depth} samples, not 8-bit gray or RGB: convert it first`;
+  } catch (cause) {
+    return `picture ${shown} does not decode: ${decoderReason(cause)}`;
+  }
+}
+
 /**
  * Decodes one picture of row `id`. Errors: 'image_unreadable' (missing, damaged, too large), 'unsupported' (CMYK or more
  * than 8 bits a channel, where Pillow's own result is lossy).
@@ -59,13 +85,11 @@ export async function decodeImage(source: ImageSource, id: string, options: Deco
   const shown = 'path' in source ? source.path : `${source.bytes.length} bytes in memory`;
   try {
     const decoder = sharp('path' in source ? source.path : source.bytes, {
-      failOn: 'error',
-      ignoreIcc: true,
-      sequentialRead: true,
+      ...strict,
       limitInputPixels: options.limitPixels ?? 178_956_970,
     });
     const { space, depth } = await decoder.metadata();
-    if (depth !== 'uchar' || (space !== 'srgb' && space !== 'rgb' && space !== 'b-w')) {
+    if (!isEightBit(space, depth)) {
       throw new GavelError(
         'unsupported',
         `Expected an 8-bit gray or RGB picture in row "${id}" but received ${space} of ${depth} samples (${shown}). ` +
@@ -82,7 +106,7 @@ export async function decodeImage(source: ImageSource, id: string, options: Deco
     return { rgb: data, width: info.width, height: info.height };
   } catch (cause) {
     if (GavelError.is(cause)) throw cause;
-    const reason = cause instanceof Error ? cause.message.replace(/\s+/g, ' ') : String(cause);
+    const reason = decoderReason(cause);
     throw new GavelError(
       'image_unreadable',
       `Expected a readable picture in row "${id}" but received ${shown}: ${reason}. Replace the file or leave the row out.`,

@@ -1,12 +1,12 @@
 /** What is in a data file or folder, without training on it: forms, a first record, and bad rows by reason. */
-import { access } from 'node:fs/promises';
-import type { BadRow } from './bad-row.js';
+import { placeOf, type BadRow } from './bad-row.js';
 import { dataFiles } from './data-files.js';
 import { givenBy, type DataFormat } from './formats.js';
 import { checkJsonl, JsonlDataset, JsonlPairs, type JsonlOptions } from './jsonl.js';
 import type { PairRow } from './pairs.js';
 import { checkParquet, ParquetDataset, ParquetPairs } from './parquet.js';
-import type { ImageSource, Row } from './rows.js';
+import { originOf } from './row-origin.js';
+import type { Row } from './rows.js';
 
 /** Rows that were refused for one reason; numbers and names inside reasons are not told apart. */
 export interface RefusedRows {
@@ -32,8 +32,6 @@ export interface DataDescription {
   numBad: number;
   /** By how often they occur. */
   bad: RefusedRows[];
-  /** Usable rows or pairs with a picture or video that is not there; a run would stop at them. Null without any. */
-  missing: { count: number; first: { id: string; path: string } } | null;
 }
 
 export interface InspectDataOptions extends Pick<JsonlOptions, 'imageFolder' | 'format' | 'signal'> {
@@ -43,7 +41,6 @@ export interface InspectDataOptions extends Pick<JsonlOptions, 'imageFolder' | '
 
 // A file whose every row has a reason of its own is described by some of them.
 const maxReasons = 50;
-const readAtOnce = 64;
 
 /**
  * Checks every row of a JSONL, JSON or Parquet file, or of a folder of shards. Bad rows are counted, never thrown; errors are those of the files themselves and 'bad_data' for an ambiguous
@@ -55,14 +52,19 @@ export async function inspectData(
 ): Promise<DataDescription> {
   const files = await dataFiles(path, split);
   const reasons = new Map<string, RefusedRows>();
-  const onSkip = (bad: BadRow): void => count(reasons, bad);
+  const badPlaces = new Set<string>();
+  const onSkip = (bad: BadRow): void => {
+    badPlaces.add(placeOf(bad));
+    count(reasons, bad);
+  };
   const checking: JsonlOptions = { ...options, onBadRow: 'skip', onSkip };
   const summary =
     files.kind === 'json' ? await jsonSummary(files.path, checking) : await parquetSummary(files.paths, checking);
   const given = new Set([...summary.formats.keys()].map(givenBy));
   const gives = given.size !== 1 ? null : given.has('row') ? 'rows' : 'pairs';
-  const reading: JsonlOptions = { ...options, onBadRow: 'skip' };
-  const usable = gives === null ? null : await readUsable(files, gives, reading);
+  // Pictures were looked at above, which takes the longest.
+  const reading: JsonlOptions = { ...options, onBadRow: 'skip', checkMedia: false };
+  const first = gives === null ? null : await firstUsable(files, gives, reading, badPlaces);
   return {
     kind: files.kind,
     files: files.kind === 'json' ? [files.path] : files.paths,
@@ -70,10 +72,9 @@ export async function inspectData(
     formats: Object.fromEntries(summary.formats),
     gives,
     fingerprint: summary.fingerprint,
-    first: usable?.first ?? null,
+    first,
     numBad: summary.numBad,
     bad: [...reasons.values()].sort((a, b) => b.count - a.count),
-    missing: usable?.missing ?? null,
   };
 }
 
@@ -94,67 +95,35 @@ async function parquetSummary(paths: string[], options: JsonlOptions): Promise<S
   return { rows: size, numBad: numSkipped, formats: new Map(formats), fingerprint };
 }
 
-type Usable = Pick<DataDescription, 'missing'> & { first: Row | PairRow };
-
-async function readUsable(
+async function firstUsable(
   files: Awaited<ReturnType<typeof dataFiles>>,
   gives: 'rows' | 'pairs',
   options: JsonlOptions,
-): Promise<Usable> {
+  badPlaces: ReadonlySet<string>,
+): Promise<Row | PairRow | null> {
   if (gives === 'rows') {
     await using data =
       files.kind === 'json'
         ? await JsonlDataset.open(files.path, options)
         : await ParquetDataset.open(files.paths, options);
-    return await walk(data.size, (index) => data.row(index), options.signal);
+    return await firstBut(badPlaces, data.size, (index) => data.row(index));
   }
   await using data =
     files.kind === 'json' ? await JsonlPairs.open(files.path, options) : await ParquetPairs.open(files.paths, options);
-  return await walk(data.size, (index) => data.pair(index), options.signal);
+  return await firstBut(badPlaces, data.size, (index) => data.pair(index));
 }
 
-/** The first of them, and those with a file missing. */
-async function walk(
+async function firstBut(
+  badPlaces: ReadonlySet<string>,
   size: number,
   read: (index: number) => Promise<Row | PairRow>,
-  signal: AbortSignal | undefined,
-): Promise<Usable> {
-  const gone: { id: string; path: string }[] = [];
-  let count = 0;
-  for (let start = 0; start < size; start += readAtOnce) {
-    signal?.throwIfAborted();
-    const indices = Array.from({ length: Math.min(readAtOnce, size - start) }, (_, i) => start + i);
-    const found = await Promise.all(
-      indices.map(async (index) => {
-        const value = await read(index);
-        const path = await firstMissing('first' in value ? [value.first, value.second] : [value]);
-        return path === undefined ? undefined : { id: value.id, path };
-      }),
-    );
-    const here = found.filter((place) => place !== undefined);
-    count += here.length;
-    if (gone.length === 0) gone.push(...here.slice(0, 1));
+): Promise<Row | PairRow | null> {
+  for (let index = 0; index < size; index++) {
+    const value = await read(index);
+    const place = originOf('first' in value ? value.first : value);
+    if (place === undefined || !badPlaces.has(placeOf(place))) return value;
   }
-  const [first] = gone;
-  return { first: await read(0), missing: first === undefined ? null : { count, first } };
-}
-
-async function firstMissing(rows: readonly Row[]): Promise<string | undefined> {
-  const ofImage = (image: ImageSource): string[] => ('path' in image ? [image.path] : []);
-  const paths = rows.flatMap(({ images, videos = [] }) => [
-    ...images.flatMap(ofImage),
-    ...videos.flatMap((video) =>
-      'frames' in video ? video.frames.flatMap(ofImage) : ['folder' in video ? video.folder : video.path],
-    ),
-  ]);
-  for (const path of new Set(paths)) {
-    const isThere = await access(path).then(
-      () => true,
-      () => false,
-    );
-    if (!isThere) return path;
-  }
-  return undefined;
+  return null;
 }
 
 /** Reasons that differ in quoted names and numbers only are one. */

@@ -14,7 +14,7 @@ import { MediaFolder } from './media-folder.js';
 import { pairOf } from './pair-of.js';
 import type { PairDataset, PairRow } from './pairs.js';
 import { readRecord, type CheckedRecord, type ReadOptions } from './read-record.js';
-import { RecordLog } from './record-log.js';
+import { RecordLog, type Candidate } from './record-log.js';
 import { RowScanner } from './row-scanner.js';
 import type { Row } from './rows.js';
 
@@ -23,6 +23,8 @@ export type { BadRow } from './bad-row.js';
 export interface JsonlOptions {
   /** 'fail' (default) throws at the first bad row; 'skip' leaves it out and reports it. */
   onBadRow?: 'fail' | 'skip';
+  /** True (default): pictures and videos that are not there, and pictures whose header does not decode, make a row bad. */
+  checkMedia?: boolean;
   /** Called for every row left out. */
   onSkip?: (bad: BadRow) => void;
   /** The folder that relative paths of images and videos start from and may not leave. Default: the file's own. */
@@ -70,19 +72,19 @@ export class JsonlRecords {
     return this.#scan.offsets.length;
   }
 
-  /** The record of an index, and what makes its errors. Throws 'bad_data' where the file has changed. */
-  protected async record(index: number): Promise<{ record: CheckedRecord; refuse: (reason: string) => GavelError }> {
+  /** The record of an index, and where it stands. Throws 'bad_data' where the file has changed. */
+  protected async record(index: number): Promise<{ record: CheckedRecord; place: Omit<BadRow, 'reason'> }> {
     checkIndex(this.name, index, this.size);
     const { offsets, lengths, lines, nth, keyed, media, options } = this.#scan;
     const line = lines[index]!;
-    const refuse = (reason: string): GavelError => badRow({ file: this.#path, line, unit: 'line', reason });
+    const place = { file: this.#path, line, unit: 'line' as const };
     const bytes = Buffer.alloc(lengths[index]!);
     const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, offsets[index]);
     const parsed = bytesRead === bytes.length ? parseRow(bytes, keyed) : { reason: 'the file has become shorter' };
     const record =
       'reason' in parsed ? parsed : readRecord(parsed.value, rowId(this.#path, line, nth[index]!), media, options);
-    if ('reason' in record) throw refuse(`${record.reason} (the file has changed)`);
-    return { record, refuse };
+    if ('reason' in record) throw badRow({ ...place, reason: `${record.reason} (the file has changed)` }, false);
+    return { record, place };
   }
 
   protected get media(): MediaFolder {
@@ -110,9 +112,9 @@ export class JsonlDataset extends JsonlRecords implements Dataset {
   }
 
   async row(index: number): Promise<Row> {
-    const { record, refuse } = await this.record(index);
-    if (!('row' in record)) throw refuse('a preference pair now (the file has changed)');
-    return this.media.row(record.row, refuse);
+    const { record, place } = await this.record(index);
+    if (!('row' in record)) throw badRow({ ...place, reason: 'a preference pair now (the file has changed)' }, false);
+    return this.media.row(record.row, place);
   }
 }
 
@@ -123,9 +125,9 @@ export class JsonlPairs extends JsonlRecords implements PairDataset {
   }
 
   async pair(index: number): Promise<PairRow> {
-    const { record, refuse } = await this.record(index);
-    if (!('pair' in record)) throw refuse('no preference pair now (the file has changed)');
-    return pairOf(record.pair, this.media, refuse);
+    const { record, place } = await this.record(index);
+    if (!('pair' in record)) throw badRow({ ...place, reason: 'no preference pair now (the file has changed)' }, false);
+    return pairOf(record.pair, this.media, place);
   }
 }
 
@@ -184,7 +186,16 @@ export async function checkJsonl(path: string, options: JsonlOptions): Promise<P
 async function scanFile(
   file: FileHandle,
   path: string,
-  { onBadRow = 'fail', onSkip, imageFolder, format, instruction, canSkip = true, signal }: JsonlOptions,
+  {
+    onBadRow = 'fail',
+    checkMedia = true,
+    onSkip,
+    imageFolder,
+    format,
+    instruction,
+    canSkip = true,
+    signal,
+  }: JsonlOptions,
   kind: ReadOptions['kind'],
 ): Promise<Scan> {
   const hash = createHash('sha256');
@@ -192,7 +203,7 @@ async function scanFile(
   const reading: ReadOptions = { kind };
   if (format !== undefined) reading.format = format;
   if (instruction !== undefined) reading.instruction = instruction;
-  const log = new RecordLog({ ...reading, onBadRow, canSkip }, media, onSkip);
+  const log = new RecordLog({ ...reading, onBadRow, checkMedia, canSkip }, media, onSkip);
   const buffer = Buffer.alloc(readBytes);
   const head = await file.read(buffer, 0, readBytes, 0);
   const keyed = isKeyed(buffer.toString('latin1', 0, Math.min(head.bytesRead, 4096)), format);
@@ -208,21 +219,31 @@ async function scanFile(
     options: reading,
   };
   let before = { line: 0, nth: 0 };
+  const found: (Candidate & { offset: number; length: number; nth: number })[] = [];
   const scanner = new RowScanner((bytes, offset, line) => {
-    before = { line, nth: before.line === line ? before.nth + 1 : 1 };
-    const { nth } = before;
-    const place = { file: path, line, unit: 'line' as const };
-    const parsed = parseRow(bytes, keyed);
-    const good =
-      'reason' in parsed
-        ? log.refuse({ ...place, reason: parsed.reason })
-        : log.add(parsed.value, rowId(path, line, nth), place, `line ${line}`);
-    if (!good) return;
-    scan.offsets.push(offset);
-    scan.lengths.push(bytes.length);
-    scan.lines.push(line);
-    scan.nth.push(nth);
+    const nth = before.line === line ? before.nth + 1 : 1;
+    before = { line, nth };
+    found.push({
+      parsed: parseRow(bytes, keyed),
+      defaultId: rowId(path, line, nth),
+      place: { file: path, line, unit: 'line' as const },
+      inFile: `line ${line}`,
+      offset,
+      length: bytes.length,
+      nth,
+    });
   }, keyed);
+  const addFound = async (): Promise<void> => {
+    const candidates = found.splice(0);
+    const good = await log.add(candidates);
+    for (const [at, { offset, length, place, nth }] of candidates.entries()) {
+      if (!good[at]!) continue;
+      scan.offsets.push(offset);
+      scan.lengths.push(length);
+      scan.lines.push(place.line);
+      scan.nth.push(nth);
+    }
+  };
   for (let position = 0; ;) {
     signal?.throwIfAborted();
     const { bytesRead } = await file.read(buffer, 0, readBytes, position);
@@ -231,10 +252,12 @@ async function scanFile(
     const part = buffer.subarray(0, bytesRead);
     hash.update(part);
     scanner.push(part);
+    await addFound();
   }
   const trouble = scanner.end();
+  await addFound();
   if (trouble !== undefined) throw badRow({ file: path, unit: 'line', ...trouble }, canSkip);
-  hash.update(`\0skipped ${log.numSkipped}`);
+  hash.update(`\0skipped ${log.numSkipped}${log.mediaKey}`);
   // Of a file alone the bytes say everything; what changes its rows otherwise is added only where it is used.
   if (format !== undefined || instruction !== undefined)
     hash.update(JSON.stringify([format ?? null, instruction ?? null]));

@@ -4,8 +4,10 @@
  */
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
+import { badRow, type BadRow } from './bad-row.js';
 import { embeddedIndex, withBytes } from './embedded.js';
 import type { ImportedRow } from './imported-row.js';
+import { setOrigin } from './row-origin.js';
 import type { FileVideo, ImageSource, Row, VideoSource } from './rows.js';
 
 /** Pictures that a record brings itself, in the order of their tokens. */
@@ -31,20 +33,34 @@ export class MediaFolder {
     return undefined;
   }
 
-  /** A row as recipes take it. `refuse` makes the error for a picture that leads out of the folder. */
+  /** A row as recipes take it, which stands at `place`. Throws 'bad_data' for a link that leads out of the folder. */
   async row(
     imported: ImportedRow & { id: string },
-    refuse: (reason: string) => Error,
+    place: Omit<BadRow, 'reason'>,
     embedded: Embedded = [],
   ): Promise<Row> {
-    const { id, prompt, images, videos, completion, solution, meta } = imported;
-    const media = { refuse, embedded };
-    const row: Row = { id, prompt, images: await Promise.all(images.map((image) => this.#image(image, media))) };
-    if (videos !== undefined) row.videos = await Promise.all(videos.map((video) => this.#video(video, media)));
+    const { id, prompt, completion, solution, meta } = imported;
+    const sources = await this.sources(imported, (reason) => badRow({ ...place, reason }, false), embedded);
+    setOrigin(sources, place);
+    const row: Row = { id, prompt, ...sources };
     if (completion !== undefined) row.completion = completion;
     if (solution !== undefined) row.solution = solution;
     if (meta !== undefined) row.meta = embedded.length > 0 ? withBytes(meta, embedded) : meta;
     return row;
+  }
+
+  /** The pictures and videos of a row. `refuse` makes the error for a link that leads out of the folder. */
+  async sources(
+    { images, videos }: Pick<ImportedRow, 'images' | 'videos'>,
+    refuse: (reason: string) => Error,
+    embedded: Embedded = [],
+  ): Promise<Pick<Row, 'images' | 'videos'>> {
+    const media = { refuse, embedded };
+    const sources: Pick<Row, 'images' | 'videos'> = {
+      images: await Promise.all(images.map((image) => this.#image(image, media))),
+    };
+    if (videos !== undefined) sources.videos = await Promise.all(videos.map((video) => this.#video(video, media)));
+    return sources;
   }
 
   #checkImage(image: string, numEmbedded: number): string | undefined {

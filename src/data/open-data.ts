@@ -32,6 +32,10 @@ export const dataSourceSchema = z
       .default(1)
       .describe('How often each row comes in an epoch; the fraction takes a seeded part of the rows.'),
     seed: z.number().int().min(0).default(0).describe('Key of random:N and of fractional weights.'),
+    checkMedia: z
+      .boolean()
+      .default(true)
+      .describe('A picture or video that is not there, or a picture whose header does not decode, makes its row bad.'),
     onBadRow: z.enum(['fail', 'skip']).default('fail').describe('What happens at a row that cannot be used.'),
   })
   .describe('A source of data.');
@@ -181,11 +185,11 @@ async function openMixture<T, F extends OpenFile>(
 }
 
 async function openSource<T, F extends OpenFile>(
-  { path, imageFolder, format, split, instruction, onBadRow }: DataSource,
+  { path, imageFolder, format, split, instruction, checkMedia, onBadRow }: DataSource,
   { resolvePath = (relative) => relative, onSkip, signal }: OpenDataOptions,
   openers: Openers<T, F>,
 ): Promise<F> {
-  const fileOptions: JsonlOptions = { onBadRow };
+  const fileOptions: JsonlOptions = { onBadRow, checkMedia };
   if (imageFolder !== undefined) fileOptions.imageFolder = resolvePath(imageFolder);
   if (format !== undefined) fileOptions.format = format;
   if (instruction !== undefined) fileOptions.instruction = instruction;

@@ -1,4 +1,5 @@
 /** A checked pair of a file to a pair that recipes take. */
+import type { BadRow } from './bad-row.js';
 import { withBytes } from './embedded.js';
 import type { Embedded, MediaFolder } from './media-folder.js';
 import type { PairRow } from './pairs.js';
@@ -9,13 +10,13 @@ type CheckedPair = Extract<CheckedRecord, { pair: unknown }>['pair'];
 export async function pairOf(
   { id, first, second, preference, dimensions, scores, meta }: CheckedPair,
   media: MediaFolder,
-  refuse: (reason: string) => Error,
+  place: Omit<BadRow, 'reason'>,
   embedded: Embedded = [],
 ): Promise<PairRow> {
   const pair: PairRow = {
     id,
-    first: await media.row(first, refuse, embedded),
-    second: await media.row(second, refuse, embedded),
+    first: await media.row(first, place, embedded),
+    second: await media.row(second, place, embedded),
     preference,
   };
   if (dimensions !== undefined) pair.dimensions = dimensions;

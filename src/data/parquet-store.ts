@@ -11,7 +11,7 @@ import { MediaFolder } from './media-folder.js';
 import { ParquetFile, type Block } from './parquet-file.js';
 import type { PlainRecord } from './parquet-values.js';
 import { readRecord, type CheckedRecord, type ReadOptions } from './read-record.js';
-import { RecordLog, type LogOptions } from './record-log.js';
+import { RecordLog, type Candidate, type LogOptions } from './record-log.js';
 
 /** How a data set of one or more files is opened. Plain data: it travels to the thread. */
 export interface ParquetOpenOptions extends LogOptions {
@@ -34,6 +34,9 @@ export interface ParquetSummary {
 /** A good record with the pictures inside it; or the reason why it is good no more. */
 export type ParquetRecord =
   { place: Omit<BadRow, 'reason'>; record: CheckedRecord; embedded: Uint8Array[] } | { bad: BadRow };
+
+// Rows of a block whose pictures are looked at together; a damaged first row ends the check soon.
+const checkedAtOnce = 256;
 
 /** Room for the window being read and the first blocks of the next. */
 const cacheBytes = windowBytes + (32 << 20);
@@ -66,7 +69,7 @@ export class ParquetStore {
         }
       }
       const { format, instruction } = options;
-      hash.update(JSON.stringify([log.numSkipped, format ?? null, instruction ?? null]));
+      hash.update(JSON.stringify([log.numSkipped, format ?? null, instruction ?? null])).update(log.mediaKey);
       const store = new ParquetStore(files, blocks, media, options);
       const summary = {
         size: store.#starts.at(-1)!,
@@ -165,11 +168,21 @@ async function checkBlock(
   const bad: number[] = [];
   const texts: string[] = [];
   const records = await file.read(block, true);
-  for (const [offset, { value, embedded }] of records.entries()) {
-    const row = block.start + offset;
-    const place = { file: file.path, line: row, unit: 'row' as const };
-    texts.push(JSON.stringify(value));
-    if (!log.add(value, rowId(file, row), place, placeOf(place), embedded.length)) bad.push(row);
+  for (let start = 0; start < records.length; start += checkedAtOnce) {
+    const candidates = records.slice(start, start + checkedAtOnce).map(({ value, embedded }, offset): Candidate => {
+      const row = block.start + start + offset;
+      const place = { file: file.path, line: row, unit: 'row' as const };
+      texts.push(JSON.stringify(value));
+      return {
+        parsed: { value },
+        defaultId: rowId(file, row),
+        place,
+        inFile: placeOf(place),
+        numEmbedded: embedded.length,
+      };
+    });
+    const good = await log.add(candidates);
+    bad.push(...candidates.filter((_, at) => !good[at]!).map(({ place }) => place.line));
   }
   hash.update(texts.join('\n'));
   return bad;

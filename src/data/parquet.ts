@@ -59,7 +59,7 @@ export class ParquetRecords {
     checkIndex(this.name, index, this.size);
     if (this.#disposal !== undefined) throw disposedError(this.name);
     const record = await this.#opened.thread.record(this.#opened.store, index);
-    if ('bad' in record) throw badRow(record.bad);
+    if ('bad' in record) throw badRow(record.bad, false);
     return record;
   }
 
@@ -95,9 +95,9 @@ export class ParquetDataset extends ParquetRecords implements Dataset {
 
   async row(index: number): Promise<Row> {
     const found = await this.record(index);
-    const refuse = (reason: string): Error => badRow({ ...found.place, reason });
-    if (!('row' in found.record)) throw refuse('a preference pair now (the file has changed)');
-    return this.media.row(found.record.row, refuse, found.embedded);
+    if (!('row' in found.record))
+      throw badRow({ ...found.place, reason: 'a preference pair now (the file has changed)' }, false);
+    return this.media.row(found.record.row, found.place, found.embedded);
   }
 }
 
@@ -109,9 +109,9 @@ export class ParquetPairs extends ParquetRecords implements PairDataset {
 
   async pair(index: number): Promise<PairRow> {
     const found = await this.record(index);
-    const refuse = (reason: string): Error => badRow({ ...found.place, reason });
-    if (!('pair' in found.record)) throw refuse('no preference pair now (the file has changed)');
-    return pairOf(found.record.pair, this.media, refuse, found.embedded);
+    if (!('pair' in found.record))
+      throw badRow({ ...found.place, reason: 'no preference pair now (the file has changed)' }, false);
+    return pairOf(found.record.pair, this.media, found.place, found.embedded);
   }
 }
 
@@ -146,10 +146,11 @@ async function openFiles(
 /** Options as the thread takes them. */
 export function parquetOpenOptions(
   paths: string[],
-  { onBadRow = 'fail', imageFolder, format, instruction }: ParquetOptions,
+  { onBadRow = 'fail', checkMedia = true, imageFolder, format, instruction }: ParquetOptions,
   kind: ParquetOpenOptions['kind'],
 ): ParquetOpenOptions {
-  const options: ParquetOpenOptions = { paths, kind, onBadRow, imageFolder: imageFolder ?? dirname(paths[0]!) };
+  const folder = imageFolder ?? dirname(paths[0]!);
+  const options: ParquetOpenOptions = { paths, kind, onBadRow, checkMedia, imageFolder: folder };
   if (format !== undefined) options.format = format;
   if (instruction !== undefined) options.instruction = instruction;
   return options;

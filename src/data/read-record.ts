@@ -97,11 +97,13 @@ function ambiguous(formats: readonly DataFormat[], where: string): GavelError {
 }
 
 function wrongKind(format: DataFormat, where: string): GavelError {
-  const gives = givenBy(format);
-  const what = gives === 'pair' ? ['rows', 'preference pairs', 'openPairs'] : ['preference pairs', 'rows', 'openData'];
+  const [wanted, received, opener] =
+    givenBy(format) === 'pair'
+      ? (['rows', 'preference pairs', 'openPairs'] as const)
+      : (['preference pairs', 'rows', 'openData'] as const);
   return new GavelError(
     'bad_data',
-    `Expected ${what[0]!} at ${where} but received ${what[1]!} (${format}). Open the file by \`${what[2]!}\`.`,
-    { fields: { where, format } },
+    `Expected ${wanted} at ${where} but received ${received} (${format}). Open the file by \`${opener}\`.`,
+    { fields: { where, format, wanted, received } },
   );
 }

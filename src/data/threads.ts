@@ -9,6 +9,7 @@ import { GavelError } from '../errors.js';
 import { reviveError } from './plain-error.js';
 import type { EncodedRow, ProcessorOptions } from './processor.js';
 import { dataThreadsOptionsSchema } from './prompt-limits.js';
+import { withOrigin } from './row-origin.js';
 import type { ImageSource, Row, VideoSource } from './rows.js';
 import type { Reply, Request, RowResult, ThreadData } from './worker.js';
 
@@ -181,7 +182,7 @@ export class DataThreads {
     const chunk = lane.inFlight.get(reply.chunk);
     lane.inFlight.delete(reply.chunk);
     if (lane.inFlight.size === 0) lane.worker.unref();
-    chunk?.settle(reply.results.map((result, index) => withMeta(result, chunk.rows[index]!)));
+    chunk?.settle(reply.results.map((result, index) => completed(result, chunk.rows[index]!)));
     this.#pump();
   }
 
@@ -238,9 +239,11 @@ function bytesOf(image: ImageSource): number {
   return 'rgb' in image ? image.rgb.length : 'bytes' in image ? image.bytes.length : 0;
 }
 
-/** `meta` never travels: it is put back here, the same object. */
-function withMeta(result: RowResult, { meta }: Row): RowResult {
-  return 'error' in result || meta === undefined ? result : { row: { ...result.row, meta } };
+/** What never travels is put back here: the same `meta`, and to an error the place of its row. */
+function completed(result: RowResult, row: Row): RowResult {
+  if ('error' in result) return { error: withOrigin(result.error, row) };
+  const { meta } = row;
+  return meta === undefined ? result : { row: { ...result.row, meta } };
 }
 
 /** Only what the thread needs; a view is cut out first, because cloning one would copy its whole buffer. */

@@ -26,15 +26,28 @@ function valueTable(title: string, entries: readonly Entry[]): ResultTable[] {
   return rows.length === 0 ? [] : [{ title, columns: [title, 'value', '95 %'], rows }];
 }
 
+/** Whole even where no answer parsed, so that nobody looks for it in vain. */
+export const headlineTable = (headlines: readonly Headline[]): ResultTable[] =>
+  headlines.length === 0
+    ? []
+    : [
+        {
+          title: 'benchmark',
+          columns: ['benchmark', 'value', '95 %'],
+          rows: headlines.map(({ name, value, low = null, high = null }) => [
+            name,
+            rate(value),
+            low === null ? '' : interval(low, high),
+          ]),
+        },
+      ];
+
 /** The tables of a judge's evaluation. `headlines` are the numbers a benchmark reports. */
 export function evaluationTables(result: EvaluationResult, headlines: readonly Headline[] = []): ResultTable[] {
   const { ties } = result;
   const hasTies = ties !== null && (ties.goldTieRate ?? 0) + (ties.predictedTieRate ?? 0) > 0;
   return [
-    ...valueTable(
-      'benchmark',
-      headlines.map(({ name, value, low = null, high = null }) => [name, value, interval(low, high)]),
-    ),
+    ...headlineTable(headlines),
     ...valueTable(`accuracy (${result.count} items)`, [
       ['accuracy', result.accuracy, interval(result.accuracyLow, result.accuracyHigh)],
       ['  bootstrap', result.accuracy, interval(result.bootstrapLow, result.bootstrapHigh)],

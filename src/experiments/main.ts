@@ -7,7 +7,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import process from 'node:process';
 import { Command } from 'commander';
-import { GavelError } from '../errors.js';
+import { GavelError, expected } from '../errors.js';
 import { writeFileAtomically } from '../runs/atomic-file.js';
 import { runSeed, type Experiment, type SeedResult } from './experiment.js';
 import { jrmExperiment } from './jrm.js';
@@ -22,17 +22,14 @@ interface Options {
   seeds: number[];
   out: string;
   report?: string;
-  threads?: string;
+  threads?: number;
   smoke?: boolean;
 }
 
 async function run(name: string, options: Options): Promise<void> {
   const experiment = experiments[name];
   if (experiment === undefined) {
-    throw new GavelError(
-      'invalid_argument',
-      `Expected one of ${Object.keys(experiments).join(', ')} for the experiment but received "${name}".`,
-    );
+    throw expected('invalid_argument', 'name', `one of ${Object.keys(experiments).join(', ')}`, name);
   }
   const abort = new AbortController();
   process.once('SIGINT', () => abort.abort());
@@ -43,8 +40,7 @@ async function run(name: string, options: Options): Promise<void> {
   const results: SeedResult<unknown>[] = [];
   for (const seed of options.seeds) {
     const { out: root, smoke = false } = options;
-    const threads = options.threads === undefined ? undefined : Number(options.threads);
-    results.push(await runSeed(experiment, { root, seed, threads, smoke, signal: abort.signal, say }));
+    results.push(await runSeed(experiment, { root, seed, threads: options.threads, smoke, signal: abort.signal, say }));
   }
   const { markdown, plots } = await experiment.report(results);
   const seeds = results.map(({ seed }) => seed).join(', ');
@@ -63,16 +59,28 @@ async function run(name: string, options: Options): Promise<void> {
   }
 }
 
+function seedsOf(text: string): number[] {
+  const seeds = text.split(',').map((part) => (/^\d+$/.test(part.trim()) ? Number(part) : NaN));
+  if (seeds.every(Number.isSafeInteger) && new Set(seeds).size === seeds.length) return seeds;
+  throw expected('invalid_argument', '--seeds', 'distinct integers >= 0, separated by commas,', text, 'As in 1,2,3.');
+}
+
+function threadsOf(text: string): number {
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw expected('invalid_argument', '--threads', 'an integer >= 1', text);
+}
+
 const program = new Command('experiment')
   .argument('<name>', Object.keys(experiments).join(', '))
-  .option('--seeds <list>', 'seeds, separated by commas', (text) => text.split(',').map(Number), [1])
+  .option('--seeds <list>', 'seeds, separated by commas', seedsOf, [1])
   .option('--out <folder>', 'where runs and results are kept', 'runs/experiments')
   .option('--report <folder>', 'write the report and its plots there; default: print it')
-  .option('--threads <n>', 'threads that compute; default: one a core')
+  .option('--threads <n>', 'threads that compute; default: one a core', threadsOf)
   .option('--smoke', 'a short version that checks the plumbing')
   .action(run);
 
 await program.parseAsync().catch((error: unknown) => {
-  process.stderr.write(`experiment: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`experiment: ${GavelError.is(error) ? `${error.message} [${error.code}]` : text}\n`);
   process.exitCode = 1;
 });

@@ -175,6 +175,15 @@ export const grpoOptionsSchema = z
 export type GrpoOptions = z.input<typeof grpoOptionsSchema>;
 export type GrpoSettings = z.output<typeof grpoOptionsSchema>;
 
+/** What a stage without validation would lack; undefined where it needs none. */
+export function validationNeed({ gate, evaluateEvery }: GrpoSettings): string | undefined {
+  if (gate.enabled)
+    return 'Expected rows to validate on: the gate measures the policy before the first step. `gate.enabled: false` does without, for a test of the plumbing.';
+  if (evaluateEvery !== undefined)
+    return 'Expected rows to validate on: `evaluateEvery` measures on the way. Leave it out to train without.';
+  return undefined;
+}
+
 /** Whether groups with equal rewards are left out of the pack. */
 export function dropsZeroVariance(options: GrpoSettings): boolean {
   const { beta, entropyCoef, topEntropyQuantile } = options;

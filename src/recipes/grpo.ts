@@ -6,12 +6,13 @@
 import type { Dataset } from '../data/dataset.js';
 import type { Cursor } from '../data/shuffle.js';
 import { parseOptions } from '../engine/parse-options.js';
+import { GavelError } from '../errors.js';
 import type { RecipeContext } from './context.js';
 import { evaluateNow, type EvaluationResult, type Evaluator } from './evaluate.js';
 import { passGate } from './gate.js';
 import { groupAdvantages, sampledKl, type SampledKl } from './grpo-advantages.js';
 import { rolloutMetrics } from './grpo-metrics.js';
-import { grpoOptionsSchema, type GrpoOptions, type GrpoSettings } from './grpo-options.js';
+import { grpoOptionsSchema, validationNeed, type GrpoOptions, type GrpoSettings } from './grpo-options.js';
 import { nativeGroup, updateBatches, type UpdateBatch } from './grpo-pack.js';
 import { drawRollout, keepRollout, rewardsOf, type Rollout } from './grpo-rollout.js';
 import { updatePolicy } from './grpo-update.js';
@@ -33,8 +34,8 @@ export interface GrpoParts {
   data: Dataset;
   /** Rewards of your own stand here; they may be asynchronous and may have no opinion (null). */
   judge?: Judge;
-  /** Decides whether training may start, and measures on the way. */
-  validation: Evaluator;
+  /** Decides whether training may start, and measures on the way. Needed by the gate and by `evaluateEvery`. */
+  validation?: Evaluator;
   options?: GrpoOptions;
 }
 
@@ -42,14 +43,14 @@ export interface GrpoResult {
   steps: number;
   /** Mean reward of the last rollout; null when no function had an opinion. */
   reward: number | null;
-  /** Validation before the first step. */
-  before: Omit<EvaluationResult, 'marks'>;
+  /** Validation before the first step; null without one. */
+  before: Omit<EvaluationResult, 'marks'> | null;
 }
 
 interface Progress extends StepPlan {
   cursor?: Cursor;
   reward: number | null;
-  before: Omit<EvaluationResult, 'marks'>;
+  before: Omit<EvaluationResult, 'marks'> | null;
 }
 
 /** What every step of a stage works with. */
@@ -64,13 +65,18 @@ interface Stage {
 }
 
 /**
- * The GRPO recipe. Errors: 'invalid_argument' for options, 'invalid_config' for rewards without or with equal names, now;
+ * The GRPO recipe. Errors: 'invalid_argument' for options, 'invalid_config' for rewards without or with equal names and for a missing validation, now;
  * while it runs 'gate_refused', 'bad_data' (a row without a solution), 'non_finite' (a reward or loss). What a reward
  * function throws ends the run unchanged; the weights are then those of the last whole step.
  */
 export function grpo(parts: GrpoParts): Recipe<GrpoResult> {
   const options = parseOptions(grpoOptionsSchema, parts.options ?? {}, 'options');
   checkRewards(rewardsOf(parts.judge ?? defaultJudge, options));
+  const need = parts.validation === undefined ? validationNeed(options) : undefined;
+  if (need !== undefined)
+    throw new GavelError('invalid_config', need, {
+      fields: { name: 'validation' },
+    });
   return {
     kind: 'grpo',
     config: { data: parts.data.name, ...options },
@@ -91,7 +97,7 @@ async function runGrpo(context: RecipeContext, parts: GrpoParts, options: GrpoSe
     await stepLoop(context, progress, options.evaluateEvery, async (clock) => {
       await rolloutStep(stage, progress, clock);
       const { step } = progress;
-      if (options.evaluateEvery !== undefined && step % options.evaluateEvery === 0) {
+      if (parts.validation !== undefined && options.evaluateEvery !== undefined && step % options.evaluateEvery === 0) {
         await evaluateNow(context, parts.validation, step);
       }
       if (step % options.checkpointEvery === 0) await context.checkpoint(step, progress);
@@ -106,18 +112,27 @@ async function runGrpo(context: RecipeContext, parts: GrpoParts, options: GrpoSe
 
 /** The gate, a new optimizer, and a checkpoint that keeps the reference weights for a resumed run. */
 async function begin(context: RecipeContext, parts: GrpoParts, options: GrpoSettings): Promise<Progress> {
-  const { marks, ...before } = await evaluateNow(context, parts.validation);
-  const judged = Object.values(marks);
-  passGate(
-    judged.reduce((sum, mark) => sum + mark, 0),
-    judged.length,
-    options.gate,
-  );
+  const before = parts.validation === undefined ? null : await measureAndPass(context, parts.validation, options);
   await context.policy.model.resetOptimizer();
   const totalSteps = options.steps ?? Math.ceil((options.epochs * parts.data.size) / options.promptsPerStep);
   const progress: Progress = { step: 0, totalSteps, reward: null, before };
   await context.checkpoint(0, progress, { pin: true });
   return progress;
+}
+
+async function measureAndPass(
+  context: RecipeContext,
+  validation: Evaluator,
+  { gate }: GrpoSettings,
+): Promise<Omit<EvaluationResult, 'marks'>> {
+  const { marks, ...before } = await evaluateNow(context, validation);
+  const judged = Object.values(marks);
+  passGate(
+    judged.reduce((sum, mark) => sum + mark, 0),
+    judged.length,
+    gate,
+  );
+  return before;
 }
 
 /** One step of the algorithm: sample and mark, advantages, reference, updates. */

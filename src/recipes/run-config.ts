@@ -9,7 +9,7 @@ import { answerForms } from '../rewards/answer-forms.js';
 import { verifierNames } from '../rewards/verifier.js';
 import { dpoOptionsSchema } from './dpo.js';
 import { evaluateOptionsSchema, samplesNeedTemperature } from './evaluate.js';
-import { grpoOptionsSchema } from './grpo-options.js';
+import { grpoOptionsSchema, validationNeed } from './grpo-options.js';
 import { jointOptionsSchema } from './joint-options.js';
 import { r3vOptionsSchema } from './r3v-options.js';
 import { rejectionOptionsSchema } from './rejection.js';
@@ -107,23 +107,31 @@ export const stageSchema = z
         validation: validationSchema.optional(),
         options: rejectionOptionsSchema.prefault({}),
       }),
-      z.strictObject({
-        ...stageBase,
-        recipe: z.literal('grpo').describe('Reinforcement learning on groups.'),
-        ...marked,
-        rewards: z
-          .strictObject({
-            format: z.number().default(1).describe('Weight of the format reward; 0 leaves it out.'),
-            accuracy: z.number().default(1).describe('Weight of the accuracy reward.'),
-          })
-          .prefault({})
-          .describe('Weights of the rewards.'),
-        hardOf: stageName
-          .optional()
-          .describe('Train only on the items that this rejection stage did not get all right.'),
-        validation: validationSchema,
-        options: grpoOptionsSchema.prefault({}),
-      }),
+      z
+        .strictObject({
+          ...stageBase,
+          recipe: z.literal('grpo').describe('Reinforcement learning on groups.'),
+          ...marked,
+          rewards: z
+            .strictObject({
+              format: z.number().default(1).describe('Weight of the format reward; 0 leaves it out.'),
+              accuracy: z.number().default(1).describe('Weight of the accuracy reward.'),
+            })
+            .prefault({})
+            .describe('Weights of the rewards.'),
+          hardOf: stageName
+            .optional()
+            .describe('Train only on the items that this rejection stage did not get all right.'),
+          validation: validationSchema
+            .optional()
+            .describe('Needed by the gate and by `evaluateEvery`; without both it may be left out.'),
+          options: grpoOptionsSchema.prefault({}),
+        })
+        .check(({ value, issues }) => {
+          const need = value.validation === undefined ? validationNeed(value.options) : undefined;
+          if (need !== undefined)
+            issues.push({ code: 'custom', path: ['validation'], message: need, input: undefined });
+        }),
       z.strictObject({
         name: stageName,
         recipe: z

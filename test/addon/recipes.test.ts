@@ -253,6 +253,17 @@ describe('grpo', () => {
     );
   });
 
+  it('trains without validation where the gate is off', async () => {
+    await withPolicy(async (policy) => {
+      const options = { ...grpoOptions, gate: { enabled: false }, evaluateEvery: undefined, steps: 1 };
+      const job = train(policy, grpo({ data: fixture.data.pool(6), options }));
+      const types = (await collect(job)).map(({ type }) => type);
+      expect(types).not.toContain('evaluation-end');
+      expect(types).toContain('step-end');
+      expect((await job.result).value).toMatchObject({ steps: 1, before: null });
+    });
+  });
+
   it('groups with equal rewards give no step at beta 0, and are counted', async () => {
     await withPolicy(async (policy, model) => {
       const before = await weightsOf(model);

@@ -17,6 +17,10 @@ afterAll(() => engine.dispose());
 const signal = new AbortController().signal;
 const rewardHead = { names: ['following', 'quality'], hiddenSizes: [12, 8] };
 
+// A picture that decodes, for a model that takes none.
+const onePixel =
+  'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==';
+
 interface Ended {
   status: number | null;
   stdout: string;
@@ -265,11 +269,36 @@ describe('what is refused', () => {
     ['{"prompt": "a cat", "more": 1}', /stdin:2 but received: .*more/, 'bad_data'],
     ['{"prompt": "<image> a"}', /stdin:2/, 'image_count_mismatch'],
     ['{"prompt": "<image> a", "images": ["../a.png"]}', /stdin:2 .*outside of/, 'bad_data'],
+    ['{"prompt": "<image> a", "images": ["gone.png"]}', /stdin:2 .*gone\.png" does not exist/, 'bad_data'],
+    [JSON.stringify({ prompt: '<image> a', images: [onePixel] }), /The row stands at stdin:2\./, 'unsupported'],
   ])('a bad line of a pipe, by its number: %s', (bad, message, code) => {
-    const { status, stderr } = gavel(['--model', model, '--input', '-'], `${JSON.stringify(records[0])}\n${bad}\n`);
+    const { status, stdout, stderr } = gavel(
+      ['--model', model, '--input', '-'],
+      `${JSON.stringify(records[0])}\n${bad}\n`,
+    );
     expect(status).toBe(1);
+    expect(stdout.split('\n').map((line) => line && (JSON.parse(line) as RowLine).id)).toEqual(['r0', '']);
     expect(stderr).toMatch(message);
     expect(stderr.trim().endsWith(`[${code}]`)).toBe(true);
+  });
+
+  it('pictures elsewhere, but by --image-folder, which --prompt and `gavel eval` of a benchmark do not take', async () => {
+    const pictures = await temporaryFolder();
+    await writeFile(join(pictures, 'one.png'), Buffer.from(onePixel.split(',')[1]!, 'base64'));
+    const input = await fileOf([{ prompt: '<image> a', images: ['one.png'], solution: 'Image 1 is better' }]);
+    for (const name of ['score', 'eval']) {
+      const args = [name, '--model', model, '--input', input, ...(name === 'eval' ? ['--one-order'] : [])];
+      expect(failureOfCommand(args).message).toMatch(/one\.png" does not exist/);
+      // Found there; this model takes no pictures.
+      expect(failureOfCommand([...args, '--image-folder', pictures])).toMatchObject({ code: 'unsupported' });
+    }
+    const prompt = ['score', '--model', model, '--prompt', 'a', '--image-folder', pictures];
+    expect(failureOfCommand(prompt)).toMatchObject({ code: 'invalid_argument' });
+    const benchmark = ['eval', '--model', model, '--benchmark', 'mmrb2', '--data', input, '--image-folder', pictures];
+    expect(failureOfCommand(benchmark).message).toMatch(/--input only for `--image-folder`/);
+    expect(failureOfCommand(['eval', '--model', model, '--input', input, '--threads', '0']).message).toMatch(
+      /Expected an integer >= 1 for `--threads`/,
+    );
   });
 
   it('a file that is not there', () => {

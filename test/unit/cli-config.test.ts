@@ -53,6 +53,24 @@ describe('run.yaml', () => {
     );
   });
 
+  test('reinforcement learning without validation: only where nothing needs it, and the message says what does', () => {
+    const without = text.replace('    validation: { path: val.jsonl }\n', '');
+    const options = (yaml: string): string => `${without}    options: { ${yaml} }\n`;
+    const refusal = (reason: RegExp): unknown =>
+      expect.objectContaining({
+        code: 'invalid_config',
+        message: expect.stringMatching(reason) as string,
+        fields: expect.objectContaining({ key: 'stages.1.validation' }) as object,
+      });
+    expect(() => parse(without)).toThrow(refusal(/the gate measures the policy before the first step/));
+    expect(() => parse(options('gate: { enabled: false }, evaluateEvery: 5'))).toThrow(
+      refusal(/`evaluateEvery` measures on the way/),
+    );
+    const [, stage] = parse(options('gate: { enabled: false }')).stages;
+    expect(stage).toMatchObject({ recipe: 'grpo', options: { gate: { enabled: false } } });
+    expect(stage).not.toHaveProperty('validation');
+  });
+
   test('a key of another recipe is unknown here, and what is known is listed', () => {
     const broken = text.replace('learningRate: 1e-5', 'zzz: 1');
     expect(() => parse(broken)).toThrow(/Known: .*batchSize/);

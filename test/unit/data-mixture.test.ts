@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { dataFiles } from '../../src/data/data-files.js';
@@ -293,12 +294,17 @@ describe('data files', () => {
     expect(await inspectData(at('nothing.jsonl'))).toMatchObject({ rows: 0, gives: null, first: null, numBad: 2 });
     expect(await inspectData(join(goldens, 'bad.parquet'))).toMatchObject({ kind: 'parquet', rows: 2, numBad: 4 });
     expect(await inspectData(join(goldens, 'preferences.parquet'))).toMatchObject({ gives: 'pairs', rows: 3 });
-    await writeFile(at('here.png'), '');
-    const rows = ['here.png', 'gone.png', 'away.png'].map((image) => ({ prompt: '<image>', images: [image] }));
+    await sharp({ create: { width: 4, height: 4, channels: 3, background: 'red' } })
+      .png()
+      .toFile(at('here.png'));
+    const rows = ['gone.png', 'here.png', 'away.png'].map((image) => ({ prompt: '<image>', images: [image] }));
     await writeFile(at('pictures.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
-    const first = { id: 'pictures.jsonl:2', path: at('gone.png') };
-    expect(await inspectData(at('pictures.jsonl'))).toMatchObject({ rows: 3, missing: { count: 2, first } });
-    expect(found.missing).toBe(null);
+    expect(await inspectData(at('pictures.jsonl'))).toMatchObject({
+      rows: 1,
+      numBad: 2,
+      bad: [{ count: 2, reason: `picture "${at('gone.png')}" does not exist`, first: { line: 1 } }],
+      first: { id: 'pictures.jsonl:2' },
+    });
     await writeFile(at('both.jsonl'), '{"prompt":"a"}\n{"prompt":"a","chosen":"b","rejected":"c"}');
     expect(await inspectData(at('both.jsonl'))).toMatchObject({ gives: null, rows: 2, first: null });
   });

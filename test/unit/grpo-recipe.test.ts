@@ -110,6 +110,8 @@ describe('options', () => {
     );
     const judge = { ...defaultJudge, rewards: [{ name: 'overlong', reward: () => 0 }] };
     expect(() => grpo({ ...parts, judge, options: { overlongPenalty: { buffer: 4 } } })).toThrow(/distinct names/);
+    expect(() => grpo({ data })).toThrow(/^Expected rows to validate on: the gate/);
+    expect(grpo({ data, options: { gate: { enabled: false } } }).kind).toBe('grpo');
   });
 });
 

@@ -114,32 +114,35 @@ const configKeys: Record<string, string> = {
     model.rewardHead model.rewardHead.fusion model.rewardHead.heads model.rewardHead.hiddenSizes model.rewardHead.names
     model.rewardHead.seed model.rewardHead.token model.trainable model.video model.video.fps model.video.maxFrames model.video.maxPixels
     model.video.minFrames model.video.minPixels model.video.numFrames run stages stages[].answer stages[].ask stages[].coldStart
-    stages[].coldStart.format stages[].coldStart.imageFolder stages[].coldStart.instruction stages[].coldStart.onBadRow
-    stages[].coldStart.path stages[].coldStart.sampling stages[].coldStart.seed stages[].coldStart.split stages[].coldStart.weight
-    stages[].coldStart[].format stages[].coldStart[].imageFolder stages[].coldStart[].instruction stages[].coldStart[].onBadRow
-    stages[].coldStart[].path stages[].coldStart[].sampling stages[].coldStart[].seed stages[].coldStart[].split
-    stages[].coldStart[].weight stages[].data stages[].data.bothOrders stages[].data.chunkItems stages[].data.format
-    stages[].data.imageFolder stages[].data.instruction stages[].data.maxNewTokens stages[].data.onBadRow stages[].data.path
-    stages[].data.samples stages[].data.sampling stages[].data.seed stages[].data.split stages[].data.temperature stages[].data.weight
-    stages[].data[].format stages[].data[].imageFolder stages[].data[].instruction stages[].data[].onBadRow stages[].data[].path
-    stages[].data[].sampling stages[].data[].seed stages[].data[].split stages[].data[].weight stages[].hardOf stages[].name stages[].pairsOf
-    stages[].options stages[].pool stages[].pool.format stages[].pool.imageFolder stages[].pool.instruction stages[].pool.onBadRow
-    stages[].pool.path stages[].pool.sampling stages[].pool.seed stages[].pool.split stages[].pool.weight stages[].pool[].format
-    stages[].pool[].imageFolder stages[].pool[].instruction stages[].pool[].onBadRow stages[].pool[].path stages[].pool[].sampling
-    stages[].pool[].seed stages[].pool[].split stages[].pool[].weight stages[].recipe stages[].rewards stages[].rewards.accuracy
-    stages[].rewards.format stages[].test stages[].test.bothOrders stages[].test.chunkItems stages[].test.format
-    stages[].test.imageFolder stages[].test.instruction stages[].test.maxNewTokens stages[].test.onBadRow stages[].test.path
-    stages[].test.samples stages[].test.sampling stages[].test.seed stages[].test.split stages[].test.temperature stages[].validation
-    stages[].validation.bothOrders stages[].validation.chunkItems stages[].validation.format stages[].validation.imageFolder
-    stages[].validation.instruction stages[].validation.maxNewTokens stages[].validation.onBadRow stages[].validation.path
-    stages[].validation.samples stages[].validation.sampling stages[].validation.seed stages[].validation.split
-    stages[].validation.temperature stages[].validation.weight stages[].validation[].format stages[].validation[].imageFolder
+    stages[].coldStart.checkMedia stages[].coldStart.format stages[].coldStart.imageFolder stages[].coldStart.instruction
+    stages[].coldStart.onBadRow stages[].coldStart.path stages[].coldStart.sampling stages[].coldStart.seed stages[].coldStart.split
+    stages[].coldStart.weight stages[].coldStart[].checkMedia stages[].coldStart[].format stages[].coldStart[].imageFolder
+    stages[].coldStart[].instruction stages[].coldStart[].onBadRow stages[].coldStart[].path stages[].coldStart[].sampling
+    stages[].coldStart[].seed stages[].coldStart[].split stages[].coldStart[].weight stages[].data stages[].data.bothOrders
+    stages[].data.checkMedia stages[].data.chunkItems stages[].data.format stages[].data.imageFolder stages[].data.instruction
+    stages[].data.maxNewTokens stages[].data.onBadRow stages[].data.path stages[].data.samples stages[].data.sampling stages[].data.seed
+    stages[].data.split stages[].data.temperature stages[].data.weight stages[].data[].checkMedia stages[].data[].format
+    stages[].data[].imageFolder stages[].data[].instruction stages[].data[].onBadRow stages[].data[].path stages[].data[].sampling
+    stages[].data[].seed stages[].data[].split stages[].data[].weight stages[].hardOf stages[].name stages[].pairsOf stages[].options stages[].pool
+    stages[].pool.checkMedia stages[].pool.format stages[].pool.imageFolder stages[].pool.instruction stages[].pool.onBadRow
+    stages[].pool.path stages[].pool.sampling stages[].pool.seed stages[].pool.split stages[].pool.weight stages[].pool[].checkMedia
+    stages[].pool[].format stages[].pool[].imageFolder stages[].pool[].instruction stages[].pool[].onBadRow stages[].pool[].path
+    stages[].pool[].sampling stages[].pool[].seed stages[].pool[].split stages[].pool[].weight stages[].recipe stages[].rewards
+    stages[].rewards.accuracy stages[].rewards.format stages[].test stages[].test.bothOrders stages[].test.checkMedia
+    stages[].test.chunkItems stages[].test.format stages[].test.imageFolder stages[].test.instruction stages[].test.maxNewTokens
+    stages[].test.onBadRow stages[].test.path stages[].test.samples stages[].test.sampling stages[].test.seed stages[].test.split
+    stages[].test.temperature stages[].validation stages[].validation.bothOrders stages[].validation.checkMedia
+    stages[].validation.chunkItems stages[].validation.format stages[].validation.imageFolder stages[].validation.instruction
+    stages[].validation.maxNewTokens stages[].validation.onBadRow stages[].validation.path stages[].validation.samples
+    stages[].validation.sampling stages[].validation.seed stages[].validation.split stages[].validation.temperature
+    stages[].validation.weight stages[].validation[].checkMedia stages[].validation[].format stages[].validation[].imageFolder
     stages[].validation[].instruction stages[].validation[].onBadRow stages[].validation[].path stages[].validation[].sampling
     stages[].validation[].seed stages[].validation[].split stages[].validation[].weight stages[].verifier stages[].warmUp
-    stages[].warmUp.format stages[].warmUp.imageFolder stages[].warmUp.instruction stages[].warmUp.onBadRow stages[].warmUp.path
-    stages[].warmUp.sampling stages[].warmUp.seed stages[].warmUp.split stages[].warmUp.weight stages[].warmUp[].format
-    stages[].warmUp[].imageFolder stages[].warmUp[].instruction stages[].warmUp[].onBadRow stages[].warmUp[].path
-    stages[].warmUp[].sampling stages[].warmUp[].seed stages[].warmUp[].split stages[].warmUp[].weight
+    stages[].warmUp.checkMedia stages[].warmUp.format stages[].warmUp.imageFolder stages[].warmUp.instruction stages[].warmUp.onBadRow
+    stages[].warmUp.path stages[].warmUp.sampling stages[].warmUp.seed stages[].warmUp.split stages[].warmUp.weight
+    stages[].warmUp[].checkMedia stages[].warmUp[].format stages[].warmUp[].imageFolder stages[].warmUp[].instruction
+    stages[].warmUp[].onBadRow stages[].warmUp[].path stages[].warmUp[].sampling stages[].warmUp[].seed stages[].warmUp[].split
+    stages[].warmUp[].weight
   `,
   sft: `
     batchSize budgetSeconds checkpointEvery epochs evaluateEvery evaluateFrom learningRate microBatch microBatch.activationCheckpointing
