@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 const command = join(import.meta.dirname, '../../dist/experiments/main.js');
 
 it.each([
-  [['foo'], /^experiment: Expected one of unified-reward-think, jrm, r3v for `name` but received "foo"\./],
+  [['foo'], /^experiment: Expected one of unified-reward-think, jrm, r3v, r3v-few for `name` but received "foo"\./],
   [['jrm', '--seeds', 'a,b'], /^experiment: Expected distinct integers .* for `--seeds` but received "a,b"\./],
   [['jrm', '--seeds', '1,,2'], /received "1,,2"/],
   [['jrm', '--seeds', '1,1'], /received "1,1"/],
