@@ -45,9 +45,15 @@ async function resample(values: Float64Array, options: BootstrapOptions): Promis
     await pace.breathe();
   }
   means.sort();
-  const at = (share: number): number => means[Math.min(resamples - 1, Math.floor(share * resamples))]!;
+  return { values: means, interval: percentileInterval(means, level) };
+}
+
+/** The middle `level` of values in ascending order, of which there is at least one. */
+export function percentileInterval(ascending: Float64Array, level: number): Interval {
+  const { length } = ascending;
+  const at = (share: number): number => ascending[Math.min(length - 1, Math.floor(share * length))]!;
   const tail = (1 - level) / 2;
-  return { values: means, interval: { low: at(tail), high: at(1 - tail) } };
+  return { low: at(tail), high: at(1 - tail) };
 }
 
 /**

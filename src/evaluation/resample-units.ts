@@ -5,7 +5,7 @@
  */
 import { Pace } from '../pace.js';
 import { seededUnits } from '../seeded.js';
-import { checkedBootstrap, type BootstrapOptions } from './bootstrap.js';
+import { checkedBootstrap, percentileInterval, type BootstrapOptions } from './bootstrap.js';
 import { groupBy, type Interval } from './interval.js';
 import type { Judgement } from './judgement.js';
 
@@ -115,7 +115,10 @@ export async function resampleUnits(
       column += sums.length;
     }
   }
-  const intervals = named.map(([name], i) => [name, percentiles(values[i]!, level)] as const);
+  const intervals = named.map(([name], i) => {
+    const found = values[i]!.filter(Number.isFinite).sort();
+    return [name, found.length === 0 ? null : percentileInterval(found, level)] as const;
+  });
   return { intervals: Object.fromEntries(intervals), resamples };
 }
 
@@ -160,12 +163,4 @@ function addDraws(
     const unit = Math.floor(unitOfDraw(i) * numUnits);
     for (let k = starts[unit]!; k < starts[unit + 1]!; k++) totals[columns[k]!]! += amounts[k]!;
   }
-}
-
-function percentiles(values: Float64Array, level: number): Interval | null {
-  const found = values.filter(Number.isFinite).sort();
-  if (found.length === 0) return null;
-  const at = (share: number): number => found[Math.min(found.length - 1, Math.floor(share * found.length))]!;
-  const tail = (1 - level) / 2;
-  return { low: at(tail), high: at(1 - tail) };
 }

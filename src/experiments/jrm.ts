@@ -19,10 +19,10 @@ import type { JointOptions } from '../recipes/joint-options.js';
 import { Pace } from '../pace.js';
 import { Policy } from '../recipes/policy.js';
 import { scoredGroup } from '../recipes/score-rows.js';
-import { linePlot } from '../runs/line-plot.js';
 import { emojiBase, runRecipe } from './emoji-base.js';
-import { kept, type Experiment, type SeedContext, type SeedResult } from './experiment.js';
-import { differenceHeader, differenceRow, fixed, mean, spread, table } from './markdown.js';
+import { kept, type Experiment, type SeedContext } from './experiment.js';
+import { jrmReport } from './jrm-report.js';
+import { fixed } from './markdown.js';
 
 const alphas = [0, 0.3, 0.5, 0.7, 0.9] as const;
 const latencyItems = 256;
@@ -58,7 +58,7 @@ const smokePlan: JrmPlan = {
   options: { ...plan.options, steps: 4, batchSize: 8 },
 };
 
-interface SetResult {
+export interface SetResult {
   accuracy: number | null;
   low: number | null;
   high: number | null;
@@ -69,7 +69,7 @@ interface SetResult {
   marks: number[];
 }
 
-interface AlphaResult {
+export interface AlphaResult {
   alpha: number;
   seconds: number;
   loss: number | null;
@@ -77,7 +77,7 @@ interface AlphaResult {
   seen: SetResult;
 }
 
-interface Latency {
+export interface Latency {
   items: number;
   scoreSeconds: number;
   generateSeconds: number;
@@ -96,7 +96,11 @@ export interface JrmResult {
   comparisons: { unseen: BootstrapResult; seen: BootstrapResult };
 }
 
-export const jrmExperiment: Experiment<JrmResult> = { name: 'jrm', runSeed, report: (r) => Promise.resolve(report(r)) };
+export const jrmExperiment: Experiment<JrmResult> = {
+  name: 'jrm',
+  runSeed,
+  report: (r) => Promise.resolve(jrmReport(r)),
+};
 
 async function runSeed(context: SeedContext): Promise<JrmResult> {
   const { out, threads, smoke, say } = context;
@@ -247,116 +251,5 @@ async function measureLatency(policy: Policy, data: PairDataset, signal: AbortSi
     generatedTokens: tokens,
     scoreOneMs: median(scoreOne!),
     generateOneMs: median(generateOne!),
-  };
-}
-
-type Seed = SeedResult<JrmResult>;
-
-function report(results: readonly Seed[]): { markdown: string; plots: Record<string, string> } {
-  const at = (seed: Seed, alpha: number): AlphaResult => seed.result.alphas.find((one) => one.alpha === alpha)!;
-  const rows = alphas.map((alpha) => {
-    const over = (pick: (one: AlphaResult) => number | null, digits = 3): string =>
-      spread(
-        results.map((seed) => pick(at(seed, alpha))),
-        digits,
-      );
-    return [
-      alpha,
-      over(({ unseen }) => unseen.accuracy),
-      over(({ seen }) => seen.accuracy),
-      over(({ unseen }) => unseen.effectiveRank, 1),
-      over(({ seen }) => seen.effectiveRank, 1),
-      over(({ unseen }) => unseen.ece),
-      over(({ seconds }) => seconds, 0),
-    ];
-  });
-  const latencies = results.map(({ result }) => result.latency);
-  const ratio = (a: keyof Latency, b: keyof Latency): string =>
-    spread(
-      latencies.map((one) => one[a] / one[b]),
-      1,
-    );
-  const perSeed = results.map((seed) => [
-    seed.seed,
-    ...alphas.map((alpha) => `${fixed(at(seed, alpha).unseen.accuracy)} / ${fixed(at(seed, alpha).seen.accuracy)}`),
-    seed.wallSeconds.toFixed(0),
-  ]);
-  const curve = (pick: (one: AlphaResult) => number | null): { x: number; y: number; low: number; high: number }[] =>
-    alphas.map((alpha) => {
-      const values = results.flatMap((seed) => pick(at(seed, alpha)) ?? []);
-      return { x: alpha, y: mean(values), low: Math.min(...values), high: Math.max(...values) };
-    });
-  const plot = (title: string, yLabel: string, pick: (set: SetResult) => number | null): string =>
-    linePlot({
-      title,
-      xLabel: 'alpha',
-      yLabel,
-      series: [
-        { name: 'artist never seen', points: curve(({ unseen }) => pick(unseen)) },
-        { name: 'seen artists', points: curve(({ seen }) => pick(seen)) },
-      ],
-    });
-  const markdown = [
-    '## Means over seeds',
-    table(
-      [
-        'alpha',
-        'accuracy, artist never seen',
-        'accuracy, seen artists',
-        'effective rank, never seen',
-        'effective rank, seen',
-        'ECE, never seen',
-        'seconds',
-      ],
-      rows,
-    ),
-    'Mean ± standard deviation over seeds. Accuracy: the better picture of a pair scores higher. Alpha 0 is the pure reward model.',
-    '![Accuracy by alpha](images/jrm-accuracy.svg)',
-    '![Effective rank by alpha](images/jrm-rank.svg)',
-    '## Does the language loss help the scorer? (alpha 0.7 against alpha 0)',
-    table(differenceHeader, [
-      differenceRow(
-        'artist never seen',
-        results.map(({ result }) => result.comparisons.unseen),
-      ),
-      differenceRow(
-        'seen artists',
-        results.map(({ result }) => result.comparisons.seen),
-      ),
-    ]),
-    '## A score against a generated judgement',
-    table(
-      ['', 'score', 'generate', 'generate / score'],
-      [
-        [
-          `${latencies[0]!.items} pictures at once, seconds`,
-          spread(latencies.map(({ scoreSeconds }) => scoreSeconds)),
-          spread(latencies.map(({ generateSeconds }) => generateSeconds)),
-          ratio('generateSeconds', 'scoreSeconds'),
-        ],
-        [
-          'one picture, milliseconds',
-          spread(
-            latencies.map(({ scoreOneMs }) => scoreOneMs),
-            2,
-          ),
-          spread(
-            latencies.map(({ generateOneMs }) => generateOneMs),
-            2,
-          ),
-          ratio('generateOneMs', 'scoreOneMs'),
-        ],
-      ],
-    ),
-    'The same model and pictures, interleaved, medians; generation is greedy, batched, with the prompt computed once. Encoding is in neither.',
-    '## Every seed (artist never seen / seen artists)',
-    table(['seed', ...alphas.map((alpha) => `alpha ${alpha}`), 'wall seconds'], perSeed),
-  ].join('\n\n');
-  return {
-    markdown,
-    plots: {
-      'jrm-accuracy': plot('Pair accuracy by alpha: mean and range over seeds', 'accuracy', ({ accuracy }) => accuracy),
-      'jrm-rank': plot('Effective rank of the scored states', 'effective rank', (set) => set.effectiveRank),
-    },
   };
 }

@@ -192,17 +192,17 @@ class SelectEvaluation {
       );
       if (asked === size) return;
       const next = Math.min(asked + most - 1, size);
-      round = await Promise.all(
-        round.map(async (entries, index) => {
-          const records = await this.#read(entries);
-          const answer = answers[index]!;
-          const says = (other: string | null): boolean =>
-            other !== null && answer !== null && canonical(other) === canonical(answer);
-          // An answer that no candidate gives leaves the choice to the majority.
-          const chosen = records.find((record) => says(record.answer)) ?? majorityOf(records, canonical) ?? records[0]!;
-          return [entries[records.indexOf(chosen)]!, ...samples[index]!.slice(asked, next)];
-        }),
-      );
+      const following: SampleEntry[][] = [];
+      for (const [index, entries] of round.entries()) {
+        const records = await this.#read(entries);
+        const answer = answers[index]!;
+        const says = (other: string | null): boolean =>
+          other !== null && answer !== null && canonical(other) === canonical(answer);
+        // An answer that no candidate gives leaves the choice to the majority.
+        const chosen = records.find((record) => says(record.answer)) ?? majorityOf(records, canonical) ?? records[0]!;
+        following.push([entries[records.indexOf(chosen)]!, ...samples[index]!.slice(asked, next)]);
+      }
+      round = following;
       asked = next;
     }
   }

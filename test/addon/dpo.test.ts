@@ -12,7 +12,7 @@ import type { StepEnd } from '../../src/recipes/events.js';
 import { dpo, type DpoOptions, type DpoResult } from '../../src/recipes/dpo.js';
 import { train } from '../../src/recipes/job.js';
 import { RunFolder } from '../../src/runs/run-folder.js';
-import { collect, JudgeFixture, stepsOf, weightsOf, type JudgeModel } from './judge-fixture.js';
+import { atStep, collect, JudgeFixture, killedAt, stepsOf, weightsOf, type JudgeModel } from './judge-fixture.js';
 import { temporaryFolder } from './model-fixture.js';
 
 const fixture = JudgeFixture.ofThisFile();
@@ -139,14 +139,7 @@ describe('killed', () => {
     const folder = join(await temporaryFolder(), 'run');
     await fixture.withPolicy(async (policy) => {
       await using run = await RunFolder.open(folder, config);
-      const controller = new AbortController();
-      const job = train(policy, made(), { run, signal: controller.signal });
-      const watched = (async () => {
-        for await (const event of job) {
-          if (event.type === 'step-end' && event.step === 5) controller.abort(new Error('killed'));
-        }
-      })();
-      await expect(watched).rejects.toThrow('killed');
+      await killedAt((signal) => train(policy, made(), { run, signal }), atStep(5));
     }, model);
     await fixture.withPolicy(async (policy, resumed) => {
       await using run = await RunFolder.open(folder, config, { resume: true });

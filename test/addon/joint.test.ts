@@ -12,7 +12,7 @@ import { microBatchTokens, optimizerOptions } from '../../src/recipes/optimizer-
 import { Policy } from '../../src/recipes/policy.js';
 import { scoreRows, type RowScore } from '../../src/recipes/score-rows.js';
 import { RunFolder } from '../../src/runs/run-folder.js';
-import { collect, JudgeFixture, stepsOf, weightsOf } from './judge-fixture.js';
+import { atStep, collect, JudgeFixture, killedAt, stepsOf, weightsOf } from './judge-fixture.js';
 import { temporaryFolder, textFolder } from './model-fixture.js';
 
 const engine = await createEngine({ threads: 2 });
@@ -292,14 +292,7 @@ describe('killed', () => {
     const folder = join(await temporaryFolder(), 'run');
     await withPolicy(async (policy) => {
       await using run = await RunFolder.open(folder, config);
-      const controller = new AbortController();
-      const job = train(policy, made(), { run, signal: controller.signal });
-      const watched = (async () => {
-        for await (const event of job) {
-          if (event.type === 'step-end' && event.step === 5) controller.abort(new Error('killed'));
-        }
-      })();
-      await expect(watched).rejects.toThrow('killed');
+      await killedAt((signal) => train(policy, made(), { run, signal }), atStep(5));
     }, model);
     await withPolicy(async (policy, resumed) => {
       await using run = await RunFolder.open(folder, config, { resume: true });

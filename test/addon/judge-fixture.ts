@@ -1,13 +1,14 @@
 /** The judge that recipe tests train: too small to learn, the same seeded weights each time, with the quickstart's data. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, expect } from 'vitest';
 import { loadEmojiBank } from '../../src/emoji-judge/bank.js';
 import { QuickstartData } from '../../src/emoji-judge/quickstart-data.js';
 import { writeJudgeFolder } from '../../src/emoji-judge/vocabulary.js';
 import { createEngine, type Engine, type Model } from '../../src/engine/index.js';
 import type { EvaluationSet } from '../../src/recipes/evaluate.js';
 import type { StepEnd, TrainEvent } from '../../src/recipes/events.js';
+import type { TrainJob } from '../../src/recipes/job.js';
 import { Policy } from '../../src/recipes/policy.js';
 import { temporaryFolder } from './model-fixture.js';
 
@@ -84,3 +85,22 @@ export async function collect(events: AsyncIterable<TrainEvent>): Promise<TrainE
 
 export const stepsOf = (events: readonly TrainEvent[]): StepEnd[] =>
   events.filter((event): event is StepEnd => event.type === 'step-end');
+
+/** Starts a job and aborts it as the event `at` picks arrives; the job must end with that. */
+export async function killedAt<R>(
+  start: (signal: AbortSignal) => TrainJob<R>,
+  at: (event: TrainEvent) => boolean,
+): Promise<void> {
+  const controller = new AbortController();
+  const job = start(controller.signal);
+  const watched = (async () => {
+    for await (const event of job) if (at(event)) controller.abort(new Error('killed'));
+  })();
+  await expect(watched).rejects.toThrow('killed');
+  await expect(job.result).rejects.toThrow('killed');
+}
+
+export const atStep =
+  (step: number) =>
+  (event: TrainEvent): boolean =>
+    event.type === 'step-end' && event.step === step;

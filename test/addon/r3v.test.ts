@@ -51,6 +51,16 @@ const prompts: R3vPrompts = {
   }),
   answer: (answer) => answer,
 };
+/** The candidates of every select prompt, as asked. */
+function spiedPrompts(): { prompted: string[][]; spying: R3vPrompts } {
+  const prompted: string[][] = [];
+  const select: R3vPrompts['select'] = (question, candidates) => {
+    prompted.push([...candidates]);
+    return prompts.select(question, candidates);
+  };
+  return { prompted, spying: { ...prompts, select } };
+}
+
 const training = {
   steps: 2,
   batchSize: 4,
@@ -338,14 +348,7 @@ describe('selection at test time', () => {
 
   it('puts the first N samples into the prompt, in their order, and continues where it was cut', async () => {
     const folder = await temporaryFolder();
-    const prompted: string[][] = [];
-    const spying: R3vPrompts = {
-      ...prompts,
-      select: (question, candidates) => {
-        prompted.push([...candidates]);
-        return prompts.select(question, candidates);
-      },
-    };
+    const { prompted, spying } = spiedPrompts();
     let whole: unknown;
     for (const process of [0, 1, 2]) {
       await withPolicy(async (policy) => {
@@ -380,14 +383,7 @@ describe('selection at test time', () => {
 
   it('chooses in rounds where a prompt takes fewer: the chosen candidate meets the next ones', async () => {
     const folder = await temporaryFolder();
-    const prompted: string[][] = [];
-    const spying: R3vPrompts = {
-      ...prompts,
-      select: (question, candidates) => {
-        prompted.push([...candidates]);
-        return prompts.select(question, candidates);
-      },
-    };
+    const { prompted, spying } = spiedPrompts();
     const parityOf = (text: string): string => String([...text].length % 2);
     const parity: Judge = { ...judge, verifier: (text) => ({ correct: text.includes('o'), answer: parityOf(text) }) };
     await withPolicy(async (policy) => {
