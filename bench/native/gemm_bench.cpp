@@ -1,6 +1,7 @@
-// Speed of the products: GFLOP/s and per cent of the peak of bare instructions, measured next to every figure because a
-// shared machine's clock moves. GAVEL_ISA=avx512 leaves AMX out. Usage: gemm_bench [threads] [substring of a line].
-// Random data; best of repeated calls.
+// Speed of the products: GFLOP/s and per cent of the peak of bare instructions, measured before and after every call
+// because a shared machine's clock moves. GAVEL_ISA=avx512 leaves AMX out. Usage: gemm_bench [threads] [substring of a
+// line]. Random data; medians over calls.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -107,21 +108,29 @@ struct Buffer {
 
 const char* filter = "";
 
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
 bool wanted(const std::string& name) { return name.find(filter) != std::string::npos; }
 
 void report(Context& context, DType dtype, const std::string& name, double flop, double bytes,
             const std::function<void()>& body) {
   if (!wanted(name)) return;
   body();
-  double best = 1e30, peak = 0, spent = 0;
-  for (int i = 0; i < 400 && (i < 3 || spent < 0.4); ++i) {
-    const double time = seconds(body);
-    best = std::min(best, time);
+  std::vector<double> times, shares, peaks;
+  double spent = 0;
+  for (int i = 0; i < 400 && (i < 5 || spent < 0.5); ++i) {
+    const double before = probe(context, dtype), time = seconds(body), peak = (before + probe(context, dtype)) / 2;
+    times.push_back(time);
+    peaks.push_back(peak);
+    shares.push_back(peak > 0 ? flop / time * 1e-9 / peak : 0);
     spent += time;
-    if (i % 8 == 0) peak = std::max(peak, probe(context, dtype));
   }
-  std::printf("%-44s %10.1f us %8.1f GFLOP/s %5.1f %% of %6.1f %7.1f GB/s\n", name.c_str(), best * 1e6,
-              flop / best * 1e-9, peak > 0 ? flop / best * 1e-7 / peak : 0.0, peak, bytes / best * 1e-9);
+  const double time = median(times);
+  std::printf("%-44s %10.1f us %8.1f GFLOP/s %5.1f %% of %6.1f %7.1f GB/s\n", name.c_str(), time * 1e6,
+              flop / time * 1e-9, median(shares) * 100, median(peaks), bytes / time * 1e-9);
   std::fflush(stdout);
 }
 

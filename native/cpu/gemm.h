@@ -14,6 +14,7 @@
 namespace gavel::cpu {
 
 inline constexpr int kTileRows = 14;   // 14 x 32 lanes: 28 accumulators, 2 weights, 1 broadcast of 32 registers
+inline constexpr int kHalfRows = 6;    // 6 x 64 lanes: 24 accumulators, 4 weights, 1 broadcast; fewer loads a product
 inline constexpr int kTilePanels = 4;  // only where rows * panels <= 14 or so, see panels_for_rows
 inline constexpr int kLanes = static_cast<int>(kPanel);
 inline constexpr int64_t kPackedBytes = int64_t{448} << 10;  // packed rows that stay in L2 while panels stream by
@@ -37,7 +38,8 @@ struct RowGroups {
 };
 
 // Which micro kernel a product uses, and the form it wants the left operand in:
-//   vector: [group][step][rows of the group], groups of up to 14 rows.
+//   vector: [group][step][rows of the group], groups of up to 14 rows; up to 12 where there are several, computed by
+//   halves of 6 rows and two panels.
 //   AMX:    [16 rows][16 steps] dwords at a time, zero-filled, groups of up to 2 x 16 rows. A block of 16 steps adds
 //   the odd
 //           and the even products in two chains, their sum is added to the accumulator (tdpbf16ps); blocks start at
@@ -55,24 +57,28 @@ struct GemmPath {
   // Rows that groups cover, padding included.
   int64_t padded_rows(int64_t rows) const { return amx ? round_up(rows, kUnit) : rows; }
   int max_rows() const { return amx ? 2 * static_cast<int>(kUnit) : kTileRows; }
-  int panels(int64_t rows) const;
+  // Panels that one tile of a group takes.
+  int panels(const RowGroups& groups) const;
   RowGroups groups(int64_t rows, int limit = kTileRows) const {
-    return amx ? RowGroups(rows, kUnit, limit < kUnit / 2 ? kUnit : 2 * kUnit) : RowGroups(rows, 1, limit);
+    if (amx) return RowGroups(rows, kUnit, limit < kUnit / 2 ? kUnit : 2 * kUnit);
+    return RowGroups(rows, 1, rows > kTileRows ? std::min(limit, 2 * kHalfRows) : limit);
   }
   // Where step `step` of a packed group of `rows` rows begins. AMX: a multiple of 16.
   int64_t left_offset(int64_t step, int64_t rows) const { return step * (amx ? kUnit : rows); }
 };
 
-// How many panels one tile of `rows` rows takes: enough independent chains to hide the latency of an addition.
+// How many panels one kernel of `rows` rows takes: enough independent chains to hide the latency of an addition.
 constexpr int panels_for_rows(int64_t rows) {
   if (rows <= 3) return 4;
   if (rows == 4) return 3;
-  return rows <= 6 ? 2 : 1;
+  return rows <= kHalfRows ? 2 : 1;
 }
 
-inline int GemmPath::panels(int64_t rows) const {
+inline int GemmPath::panels(const RowGroups& groups) const {
+  const int rows = groups.size(0);
   if (amx) return rows <= kUnit ? 2 : 1;
-  return panels_for_rows(rows);
+  // The halves of a lone group would read the weight twice.
+  return groups.count > 1 && rows > kHalfRows && rows <= 2 * kHalfRows ? 2 : panels_for_rows(rows);
 }
 
 // AMX tile state of the calling thread, for products of `rows` rows in all; does nothing on other paths. One per item.
@@ -87,18 +93,18 @@ class TileScope {
   bool amx_;
 };
 
-// One call of the micro kernel: c[row][panel * 32 + lane] (+)= sum over steps of a[step][row] * b[panel][step][lane].
+// One call of the micro kernel: c[panel][row][lane] (+)= sum over steps of a[step][row] * b[panel][step][lane].
 struct Tile {
   const uint32_t* a = nullptr;  // packed rows of a group from the first step on
   int64_t a_half = 0;           // AMX: from the first 16 rows to the next
   const uint32_t* b = nullptr;  // panel p begins at b + p * b_panel
-  float* c = nullptr;           // row r begins at c + r * c_row; a panel's 32 lanes are contiguous
-  int64_t steps = 0, b_panel = 0, c_row = 0;
+  float* c = nullptr;           // row r of panel p begins at c + p * c_panel + r * c_row; its 32 lanes are contiguous
+  int64_t steps = 0, b_panel = 0, c_row = 0, c_panel = kLanes;
   int rows = 1, panels = 1;
   bool resume = false;  // take the chain up from c instead of +0
 };
 
-// The only place that chooses an instruction set for products. rows <= path.max_rows(), panels <= path.panels(rows).
+// The only place that chooses an instruction set for products. rows <= path.max_rows(), panels <= path.panels(groups).
 void run_tile(const GemmPath& path, const Tile& tile);
 // The path of machines without vector instructions known here; run_tile's bits.
 void run_tile_plain(DType dtype, const Tile& tile);

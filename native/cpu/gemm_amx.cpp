@@ -88,8 +88,8 @@ GAVEL_TARGET_AMX void tile_one_row(const Tile& tile, const uint32_t* tail) {
     _tile_loadd(0, c, c_bytes);
     _tile_loadd(1, c + 16, c_bytes);
     if (two) {
-      _tile_loadd(2, c + 32, c_bytes);
-      _tile_loadd(3, c + 48, c_bytes);
+      _tile_loadd(2, c + tile.c_panel, c_bytes);
+      _tile_loadd(3, c + tile.c_panel + 16, c_bytes);
     }
   } else {
     _tile_zero(0);
@@ -122,8 +122,8 @@ GAVEL_TARGET_AMX void tile_one_row(const Tile& tile, const uint32_t* tail) {
   _tile_stored(0, c, c_bytes);
   _tile_stored(1, c + 16, c_bytes);
   if (two) {
-    _tile_stored(2, c + 32, c_bytes);
-    _tile_stored(3, c + 48, c_bytes);
+    _tile_stored(2, c + tile.c_panel, c_bytes);
+    _tile_stored(3, c + tile.c_panel + 16, c_bytes);
   }
   memory_barrier();
 }

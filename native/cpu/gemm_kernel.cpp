@@ -1,4 +1,4 @@
-// The micro kernel: up to 14 rows x 32 lanes (or fewer rows x more panels) of independent chains, k ascending.
+// The micro kernel: up to 14 rows x 32 lanes, 6 x 64 (or fewer rows x more panels) of independent chains, k ascending.
 // bf16 is vdpbf16ps: inputs denormals-are-zero, acc = fma(hi, hi, acc), then acc = fma(lo, lo, acc), each flushed to
 // zero; the portable paths do these two fma themselves, so every path gives the same bits (with flush-to-zero set).
 #include <bit>
@@ -11,7 +11,8 @@ namespace {
 
 #if defined(__x86_64__)
 
-using Kernel = void (*)(const Tile&);
+// Computes `kRows` rows of a tile from row `first` on.
+using Kernel = void (*)(const Tile&, int first);
 
 template <DType kDtype>
 GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 mac(__m512 acc, __m512i a, __m512i b) {
@@ -22,15 +23,31 @@ GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 mac(__m512 acc, __m512i a, __m512i b) {
   }
 }
 
+template <DType kDtype, int kRows, int kHalves>
+GAVEL_TARGET_AVX512 GAVEL_INLINE void take_step(__m512 (&acc)[kRows][kHalves], const uint32_t* a, const uint32_t* b,
+                                                int64_t b_panel) {
+  __m512i lanes[kHalves];
+#pragma GCC unroll 8
+  for (int h = 0; h < kHalves; ++h) lanes[h] = _mm512_loadu_si512(b + (h / 2) * b_panel + (h % 2) * 16);
+#pragma GCC unroll 14
+  for (int r = 0; r < kRows; ++r) {
+    const __m512i value = _mm512_set1_epi32(static_cast<int>(a[r]));
+#pragma GCC unroll 8
+    for (int h = 0; h < kHalves; ++h) acc[r][h] = mac<kDtype>(acc[r][h], value, lanes[h]);
+  }
+}
+
 template <DType kDtype, int kRows, int kPanels>
-GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile) {
+GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile, int first) {
   constexpr int kHalves = 2 * kPanels;
+  float* const c = tile.c + first * tile.c_row;
+  const auto lanes_of = [&](int r, int h) { return c + (h / 2) * tile.c_panel + r * tile.c_row + (h % 2) * 16; };
   __m512 acc[kRows][kHalves];
   if (tile.resume) {
 #pragma GCC unroll 14
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-      for (int h = 0; h < kHalves; ++h) acc[r][h] = _mm512_loadu_ps(tile.c + r * tile.c_row + h * 16);
+      for (int h = 0; h < kHalves; ++h) acc[r][h] = _mm512_loadu_ps(lanes_of(r, h));
     }
   } else {
 #pragma GCC unroll 14
@@ -39,26 +56,21 @@ GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile) {
       for (int h = 0; h < kHalves; ++h) acc[r][h] = _mm512_setzero_ps();
     }
   }
-  const uint32_t* a = tile.a;
+  const uint32_t* a = tile.a + first;
   const uint32_t* b = tile.b;
-  const int64_t b_panel = tile.b_panel;
-  for (int64_t step = tile.steps; step > 0; --step) {
-    __m512i lanes[kHalves];
-#pragma GCC unroll 8
-    for (int h = 0; h < kHalves; ++h) lanes[h] = _mm512_loadu_si512(b + (h / 2) * b_panel + (h % 2) * 16);
-#pragma GCC unroll 14
-    for (int r = 0; r < kRows; ++r) {
-      const __m512i value = _mm512_set1_epi32(static_cast<int>(a[r]));
-#pragma GCC unroll 8
-      for (int h = 0; h < kHalves; ++h) acc[r][h] = mac<kDtype>(acc[r][h], value, lanes[h]);
-    }
-    a += kRows;
-    b += kLanes;
+  const int64_t b_panel = tile.b_panel, a_step = tile.rows;
+  int64_t step = tile.steps;
+  for (; step >= 2; step -= 2) {
+    take_step<kDtype>(acc, a, b, b_panel);
+    take_step<kDtype>(acc, a + a_step, b + kLanes, b_panel);
+    a += 2 * a_step;
+    b += 2 * kLanes;
   }
+  if (step > 0) take_step<kDtype>(acc, a, b, b_panel);
 #pragma GCC unroll 14
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-    for (int h = 0; h < kHalves; ++h) _mm512_storeu_ps(tile.c + r * tile.c_row + h * 16, acc[r][h]);
+    for (int h = 0; h < kHalves; ++h) _mm512_storeu_ps(lanes_of(r, h), acc[r][h]);
   }
 }
 
@@ -91,6 +103,14 @@ Kernel find_kernel(int rows, int panels) {
   }
 }
 
+template <DType kDtype>
+void tile_avx512(const Tile& tile) {
+  if (tile.rows <= kHalfRows || tile.panels == 1) return find_kernel<kDtype>(tile.rows, tile.panels)(tile, 0);
+  const int half = (tile.rows + 1) / 2;
+  find_kernel<kDtype>(half, tile.panels)(tile, 0);
+  find_kernel<kDtype>(tile.rows - half, tile.panels)(tile, half);
+}
+
 #define GAVEL_TARGET_AVX2 __attribute__((target("avx2,fma")))
 
 template <DType kDtype>
@@ -110,7 +130,7 @@ GAVEL_TARGET_AVX2 GAVEL_INLINE __m256 mac_avx2(__m256 acc, __m256i a, __m256i b)
 template <DType kDtype, int kRows>
 GAVEL_TARGET_AVX2 void block_avx2(const Tile& tile, int row, int64_t lane) {
   __m256 acc[kRows][2];
-  float* c = tile.c + row * tile.c_row + lane;
+  float* c = tile.c + (lane / kLanes) * tile.c_panel + row * tile.c_row + lane % kLanes;
 #pragma GCC unroll 5
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -167,7 +187,7 @@ void tile_plain(const Tile& tile) {
   for (int panel = 0; panel < tile.panels; ++panel) {
     for (int row = 0; row < tile.rows; ++row) {
       float acc[kLanes] = {};
-      float* c = tile.c + row * tile.c_row + panel * kLanes;
+      float* c = tile.c + panel * tile.c_panel + row * tile.c_row;
       if (tile.resume) std::copy(c, c + kLanes, acc);
       const uint32_t* b = tile.b + panel * tile.b_panel;
       for (int64_t step = 0; step < tile.steps; ++step, b += kLanes) {
@@ -199,7 +219,7 @@ void run_tile(const GemmPath& path, const Tile& tile) {
   const bool bf16 = path.dtype == DType::bf16;
   if (path.amx) return run_tile_amx(tile);
   if (path.isa == Isa::avx512_bf16) {
-    return (bf16 ? find_kernel<DType::bf16> : find_kernel<DType::f32>)(tile.rows, tile.panels)(tile);
+    return bf16 ? tile_avx512<DType::bf16>(tile) : tile_avx512<DType::f32>(tile);
   }
   static const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (has_fma) return bf16 ? tile_avx2<DType::bf16>(tile) : tile_avx2<DType::f32>(tile);

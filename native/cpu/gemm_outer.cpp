@@ -46,7 +46,7 @@ GAVEL_TARGET_AVX512 void join_pairs_avx512(const float* rows, float* pairs) {
 
 #endif
 
-void outer_item(const GemmPath& path, const OuterProduct& product, const RowGroups& groups, int64_t panel,
+void outer_item(const GemmPath& path, const OuterProduct& product, const RowGroups& groups, int64_t panel, int panels,
                 int64_t group_begin, int64_t group_end) {
   auto split = split_pairs_plain;
   auto join = join_pairs_plain;
@@ -57,13 +57,16 @@ void outer_item(const GemmPath& path, const OuterProduct& product, const RowGrou
   }
 #endif
   alignas(64) float rows[2 * GemmPath::kUnit * kLanes];
+  static_assert(2 * GemmPath::kUnit >= 2 * 2 * kHalfRows);
   const int64_t k_even = round_up(product.k_total, 2), left_steps = path.left_steps(product.steps);
   float* const grad = product.grad + panel * k_even * kLanes;
   const TileScope scope(path, path.max_rows());
   Tile tile;
   tile.b = product.dy + panel * product.steps * kLanes;
+  tile.b_panel = product.steps * kLanes;
   tile.steps = product.steps;
   tile.c_row = kLanes;
+  tile.panels = panels;
   tile.resume = true;
   for (int64_t group = group_begin; group < group_end; ++group) {
     const int64_t k = groups.begin(group);
@@ -73,22 +76,31 @@ void outer_item(const GemmPath& path, const OuterProduct& product, const RowGrou
     tile.a_half = GemmPath::kUnit * left_steps;
     if (path.dtype == DType::f32) {
       tile.c = to;
+      tile.c_panel = k_even * kLanes;
       run_tile(path, tile);
       continue;
     }
     const int64_t valid = std::min<int64_t>(tile.rows, k_even - k);
-    for (int64_t r = 0; r < valid; r += 2) split(to + r * kLanes, rows + r * kLanes);
-    std::fill(rows + valid * kLanes, rows + tile.rows * kLanes, 0.0f);
     tile.c = rows;
+    tile.c_panel = int64_t{tile.rows} * kLanes;
+    for (int p = 0; p < panels; ++p) {
+      float* const part = rows + p * tile.c_panel;
+      for (int64_t r = 0; r < valid; r += 2) split(to + (p * k_even + r) * kLanes, part + r * kLanes);
+      std::fill(part + valid * kLanes, part + tile.c_panel, 0.0f);
+    }
     run_tile(path, tile);
-    for (int64_t r = 0; r < valid; r += 2) join(rows + r * kLanes, to + r * kLanes);
+    for (int p = 0; p < panels; ++p) {
+      const float* const part = rows + p * tile.c_panel;
+      for (int64_t r = 0; r < valid; r += 2) join(part + r * kLanes, to + (p * k_even + r) * kLanes);
+    }
   }
 }
 
 }  // namespace
 
 RowGroups outer_groups(const GemmPath& path, int64_t k_total) {
-  return path.amx ? path.groups(k_total) : RowGroups(k_total, path.dtype == DType::bf16 ? 2 : 1);
+  if (path.amx) return path.groups(k_total);
+  return RowGroups(k_total, path.dtype == DType::bf16 ? 2 : 1, k_total > kTileRows ? 2 * kHalfRows : kTileRows);
 }
 
 int64_t outer_dwords(const GemmPath& path, int64_t k_total, int64_t rows) {
@@ -127,13 +139,18 @@ void accumulate_outer(Context& context, const GemmPath& path, const OuterProduct
   if (product.steps == 0 || groups.count == 0) return;
   const int64_t group_bytes = product.steps * 4 * path.max_rows();
   int64_t chunk = std::clamp<int64_t>(kPackedBytes / group_bytes, 1, groups.count);
-  while (chunk > 1 && divide_up(groups.count, chunk) * product.panels < int64_t{context.pool->threads()} * 3) {
+  int64_t at_once = path.amx || groups.count == 1 ? 1 : 2;
+  const int64_t items = int64_t{context.pool->threads()} * 3;
+  while (chunk > 1 && divide_up(groups.count, chunk) * divide_up(product.panels, at_once) < items) {
     chunk = (chunk + 1) / 2;
   }
   const int64_t chunks = divide_up(groups.count, chunk);
-  context.pool->parallel_for(chunks * product.panels, [&](int64_t item, int) {
-    const int64_t part = item / product.panels;
-    outer_item(path, product, groups, item % product.panels, groups.cut(part, chunks), groups.cut(part + 1, chunks));
+  if (chunks * divide_up(product.panels, at_once) < items) at_once = 1;
+  const int64_t columns = divide_up(product.panels, at_once);
+  context.pool->parallel_for(chunks * columns, [&](int64_t item, int) {
+    const int64_t part = item / columns, panel = item % columns * at_once;
+    outer_item(path, product, groups, panel, static_cast<int>(std::min(at_once, product.panels - panel)),
+               groups.cut(part, chunks), groups.cut(part + 1, chunks));
   });
 }
 

@@ -101,11 +101,11 @@ void multiply_rows(Context& context, DType dtype, const RowProduct& product, con
   if (product.rows == 0 || plan.columns == 0) return;
   plan.panels = divide_up(plan.columns, kLanes);
   plan.panel_dwords = chain_steps(round_up(product.weight_k, 2), dtype) * kLanes;
-  if (!product.transposed) {
-    plan.panels_per_item = tiling.panels > 0 ? tiling.panels : path.panels(plan.groups.size(0));
-    while (tiling.panels == 0 && plan.panels_per_item > 1 && plan.panels < plan.panels_per_item * threads * 2) {
-      --plan.panels_per_item;
-    }
+  plan.panels_per_item = tiling.panels > 0 ? tiling.panels : path.panels(plan.groups);
+  // Of a transpose one panel at a time where few rows share its packing.
+  if (product.transposed && plan.groups.count == 1) plan.panels_per_item = 1;
+  while (tiling.panels == 0 && plan.panels_per_item > 1 && plan.panels < plan.panels_per_item * threads * 2) {
+    --plan.panels_per_item;
   }
 
   const int64_t max_rows = plan.groups.size(0), group_bytes = std::max<int64_t>(1, plan.left_steps * 4 * max_rows);

@@ -157,7 +157,7 @@ GAVEL_TARGET_AVX512 void gradient_avx512(float* z, int64_t columns, int64_t toke
 void head_tile_logits(const GemmPath& path, const HeadShape& shape, const void* weight, const HeadRows& rows,
                       int64_t group_begin, int64_t group_end, int64_t tile_index, float* logits) {
   const int64_t panels = divide_up(shape.columns(tile_index), kLanes);
-  const int64_t first = rows.groups.begin(group_begin), at_once = path.panels(rows.groups.size(group_begin));
+  const int64_t first = rows.groups.begin(group_begin), at_once = path.panels(rows.groups);
   const TileScope scope(path, rows.count);
   const uint32_t* const data =
       static_cast<const uint32_t*>(weight) + tile_index * (kVocabularyTile / kPanel) * shape.panel_dwords;

@@ -254,8 +254,9 @@ TEST("linear: a row's bits equal the scalar chain and do not depend on rows, til
             } else {
               cpu::Tiling tiling;
               tiling.max_rows = static_cast<int>(random_between(seed + 1, 1, 14));
-              const int most =
-                  path.amx ? (tiling.max_rows < 8 || m <= 16 ? 2 : 1) : cpu::panels_for_rows(tiling.max_rows);
+              const bool halves = tiling.max_rows > cpu::kHalfRows && tiling.max_rows <= 2 * cpu::kHalfRows;
+              const int most = path.amx ? (tiling.max_rows < 8 || m <= 16 ? 2 : 1)
+                                        : (halves ? 2 : cpu::panels_for_rows(tiling.max_rows));
               tiling.panels = static_cast<int>(random_between(seed + 2, 1, most));
               tiling.row_chunk = random_between(seed + 3, 1, 100);
               tiling.chain_block = random_between(seed + 4, 1, 100);
@@ -396,7 +397,8 @@ TEST("linear: the plain tile gives the bits of the vector tiles") {
   const FlushDenormals flush;
   for (DType dtype : kDTypes) {
     for (int rows = 1; rows <= cpu::kTileRows; ++rows) {
-      const int64_t steps = 37, panels = cpu::panels_for_rows(rows), count = panels * cpu::kLanes;
+      const bool halves = rows > cpu::kHalfRows && rows <= 2 * cpu::kHalfRows;
+      const int64_t steps = 37, panels = halves ? 2 : cpu::panels_for_rows(rows), count = panels * cpu::kLanes;
       const GuardedTensor a = tensor_of({steps * rows * 2}, dtype, hard_values(steps * rows * 2, 3));
       const GuardedTensor b = tensor_of({steps * count * 2}, dtype, hard_values(steps * count * 2, 4));
       cpu::Tile tile;
@@ -404,11 +406,13 @@ TEST("linear: the plain tile gives the bits of the vector tiles") {
       tile.b = static_cast<const uint32_t*>(b.tensor().data);
       tile.steps = steps;
       tile.b_panel = steps * cpu::kLanes;
-      tile.c_row = count;
       tile.rows = rows;
       tile.panels = static_cast<int>(panels);
-      for (bool resume : {false, true}) {
-        tile.resume = resume;
+      for (int layout = 0; layout < 4; ++layout) {
+        tile.resume = layout % 2 == 1;
+        const bool by_panel = layout >= 2;  // panels one after the other, as gradients of a weight lie
+        tile.c_row = by_panel ? cpu::kLanes : count;
+        tile.c_panel = by_panel ? rows * cpu::kLanes : cpu::kLanes;
         const GuardedTensor gold = random_tensor({rows, count}, DType::f32, 5);
         tile.c = gold.tensor().f32();
         cpu::run_tile_plain(dtype, tile);
