@@ -342,10 +342,11 @@ export interface NativeMemory {
   weightBytes: number;
   gradientBytes: number;
   optimizerBytes: number;
+  /** Of the last training or scoring. Sampling gives them back when it begins. */
   activationBytes: number;
-  /** Keys and values of the last sampling. */
+  /** Keys and values of the last sampling; given back when it ends. */
   kvBytes: number;
-  /** Logits and hidden rows of the last sampling. */
+  /** Logits, hidden rows and activations of the last sampling. Training uses the memory of these activations. */
   samplingBytes: number;
   /** Buffers of the kernels, shared by the models of an engine. */
   scratchBytes: number;

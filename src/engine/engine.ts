@@ -201,7 +201,7 @@ export class Engine {
     return model;
   }
 
-  /** Bytes held now by all models together; scratch memory is shared by them. */
+  /** Model.memory() of all models together; scratch memory is shared by them. */
   memory(): Memory {
     const total: NativeMemory = {
       weightBytes: 0,
