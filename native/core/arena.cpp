@@ -19,7 +19,11 @@ size_t small_page() {
   return size;
 }
 size_t round_to(size_t size, size_t page) { return (size + page - 1) / page * page; }
-size_t page_size_of(size_t size_bytes) { return std::max(small_page(), round_to(size_bytes, small_page())); }
+// Half a huge page or more is rounded up to one; a smaller rest is small pages, of which nothing is wasted.
+size_t page_size_of(size_t size_bytes) {
+  const bool huge = size_bytes % kHugePage >= kHugePage / 2;
+  return std::max(small_page(), round_to(size_bytes, huge ? kHugePage : small_page()));
+}
 }  // namespace
 
 void* allocate_pages(size_t size_bytes) {
@@ -78,7 +82,9 @@ Status Arena::reserve(size_t size_bytes) {
 
 void Arena::shrink(size_t size_bytes) {
   if (size_bytes >= capacity_ || used_ != 0) return;
-  give_back_pages(base_ + size_bytes, capacity_ - size_bytes);
+  // A part of a huge page would split it.
+  const size_t kept = std::min(capacity_, round_to(size_bytes, kHugePage));
+  give_back_pages(base_ + kept, capacity_ - kept);
   capacity_ = size_bytes;
 }
 

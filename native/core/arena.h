@@ -46,8 +46,8 @@ class Arena {
   bool planning_ = false, measuring_ = false, overflowed_ = false;
 };
 
-// Zero pages on demand; nullptr when the system refuses. From 2 MiB on: aligned to it, huge pages advised. A rest below
-// one is small pages, so nothing is rounded up to 2 MiB.
+// Zero pages on demand; nullptr when the system refuses. From 1 MiB on: aligned to huge pages of 2 MiB, which are
+// advised. A rest below half of one is small pages.
 void* allocate_pages(size_t size_bytes);
 void free_pages(void* data, size_t size_bytes);
 // The whole pages of a part of such an allocation: they hold nothing until they are touched again.
