@@ -34,7 +34,12 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   cuda.Set("reason", probe.status.message);
   cuda.Set("devices", devices);
   Napi::Object result = Napi::Object::New(env);
-  result.Set("isa", std::string(isa_name(detect_isa())) + (detect_amx() ? "+amx" : ""));
+  CpuPath path;
+  throw_if_error(env, choose_path("", &path));
+  Napi::Array isas = Napi::Array::New(env, cpu_paths().size());
+  for (size_t i = 0; i < cpu_paths().size(); ++i) isas.Set(static_cast<uint32_t>(i), path_name(cpu_paths()[i]));
+  result.Set("isa", path_name(path));
+  result.Set("isas", isas);
   result.Set("hardwareThreads", static_cast<double>(std::max(1u, std::thread::hardware_concurrency())));
   result.Set("cuda", cuda);
   return result;

@@ -13,10 +13,10 @@ void on_environment_end(void* data) { static_cast<Bridge*>(data)->abandon(nullpt
 
 }  // namespace
 
-Bridge::Bridge(int threads)
+Bridge::Bridge(int threads, CpuPath path)
     : pool_(threads),
       scratch_(std::make_unique<Scratch>()),
-      context_{&pool_, scratch_.get(), detect_isa(), detect_amx()},
+      context_{&pool_, scratch_.get(), path.isa, path.amx},
       thread_([this](uint64_t ticket, Status status) {
         Letter letter;
         letter.ticket = ticket;
@@ -27,8 +27,8 @@ Bridge::Bridge(int threads)
 
 Bridge::~Bridge() { thread_.stop(); }
 
-std::shared_ptr<Bridge> Bridge::create(Napi::Env env, int threads) {
-  std::shared_ptr<Bridge> bridge(new Bridge(threads));
+std::shared_ptr<Bridge> Bridge::create(Napi::Env env, int threads, CpuPath path) {
+  std::shared_ptr<Bridge> bridge(new Bridge(threads, path));
   // The wake-up owns a share, so a late one never meets freed memory.
   auto* share = new std::shared_ptr<Bridge>(bridge);
   bridge->wakeup_ = Wakeup::New(

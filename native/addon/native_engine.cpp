@@ -14,6 +14,7 @@ void NativeEngine::define(Napi::Env env) {
       Napi::Persistent(DefineClass(env, "NativeEngine",
                                    {
                                        InstanceAccessor<&NativeEngine::threads>("threads"),
+                                       InstanceAccessor<&NativeEngine::isa>("isa"),
                                        InstanceMethod<&NativeEngine::create_model>("createModel"),
                                        InstanceMethod<&NativeEngine::abort>("abort"),
                                        InstanceMethod<&NativeEngine::dispose>("dispose"),
@@ -23,10 +24,13 @@ void NativeEngine::define(Napi::Env env) {
 Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
   const Argument options(info[0], "options");
   const int threads = static_cast<int>(options["threads"].integer(1, ThreadPool::kMaxThreads));
+  const Argument isa = options["isa"];
+  CpuPath path;
+  throw_if_error(info.Env(), choose_path(isa.absent() ? "" : isa.text(), &path));
   Environment& environment = Environment::of(info.Env());
   environment.constructing = true;
   Napi::Object object = environment.engine_class.New({});
-  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads);
+  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads, path);
   return object;
 }
 
@@ -46,6 +50,8 @@ NativeEngine::~NativeEngine() {
 Napi::Value NativeEngine::threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), bridge_->threads());
 }
+
+Napi::Value NativeEngine::isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), bridge_->isa()); }
 
 Napi::Value NativeEngine::create_model(const Napi::CallbackInfo& info) {
   ModelConfig config = model_config_from({info[0], "spec"});

@@ -13,17 +13,27 @@ namespace {
 
 using Kernel = void (*)(const Tile&);
 
-template <DType kDtype>
-GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 mac(__m512 acc, __m512i a, __m512i b) {
-  if constexpr (kDtype == DType::bf16) {
+// How a chain takes a step: pairs are bf16 without its instruction.
+enum class Step { f32, bf16, pairs };
+
+template <Step kStep>
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE __m512 mac(__m512 acc, __m512i a, __m512i b) {
+  if constexpr (kStep == Step::bf16) {
     return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+  } else if constexpr (kStep == Step::pairs) {
+    const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    acc = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(a, high)),
+                          _mm512_castsi512_ps(_mm512_and_si512(b, high)), acc);
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(b, 16)),
+                           acc);
   } else {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), acc);
   }
 }
 
-template <DType kDtype, int kRows, int kPanels>
-GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile) {
+// The target names bf16 for every step; the instruction is in Step::bf16 alone.
+template <Step kStep, int kRows, int kPanels>
+GAVEL_TARGET_AVX512_BF16 void kernel_avx512(const Tile& tile) {
   constexpr int kHalves = 2 * kPanels;
   __m512 acc[kRows][kHalves];
   if (tile.resume) {
@@ -50,7 +60,7 @@ GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile) {
     for (int r = 0; r < kRows; ++r) {
       const __m512i value = _mm512_set1_epi32(static_cast<int>(a[r]));
 #pragma GCC unroll 8
-      for (int h = 0; h < kHalves; ++h) acc[r][h] = mac<kDtype>(acc[r][h], value, lanes[h]);
+      for (int h = 0; h < kHalves; ++h) acc[r][h] = mac<kStep>(acc[r][h], value, lanes[h]);
     }
     a += kRows;
     b += kLanes;
@@ -62,31 +72,31 @@ GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile) {
   }
 }
 
-template <DType kDtype, int kRows>
+template <Step kStep, int kRows>
 Kernel kernel_of(int panels) {
   if constexpr (panels_for_rows(kRows) >= 4) {
-    if (panels == 4) return kernel_avx512<kDtype, kRows, 4>;
+    if (panels == 4) return kernel_avx512<kStep, kRows, 4>;
   }
   if constexpr (panels_for_rows(kRows) >= 3) {
-    if (panels == 3) return kernel_avx512<kDtype, kRows, 3>;
+    if (panels == 3) return kernel_avx512<kStep, kRows, 3>;
   }
   if constexpr (panels_for_rows(kRows) >= 2) {
-    if (panels == 2) return kernel_avx512<kDtype, kRows, 2>;
+    if (panels == 2) return kernel_avx512<kStep, kRows, 2>;
   }
-  return kernel_avx512<kDtype, kRows, 1>;
+  return kernel_avx512<kStep, kRows, 1>;
 }
 
-template <DType kDtype>
+template <Step kStep>
 Kernel find_kernel(int rows, int panels) {
   switch (rows) {
 #define GAVEL_ROWS(n) \
   case n:             \
-    return kernel_of<kDtype, n>(panels);
+    return kernel_of<kStep, n>(panels);
     // clang-format off
     GAVEL_ROWS(1) GAVEL_ROWS(2) GAVEL_ROWS(3) GAVEL_ROWS(4) GAVEL_ROWS(5) GAVEL_ROWS(6) GAVEL_ROWS(7)
     GAVEL_ROWS(8) GAVEL_ROWS(9) GAVEL_ROWS(10) GAVEL_ROWS(11) GAVEL_ROWS(12) GAVEL_ROWS(13)
 #undef GAVEL_ROWS
-    default: return kernel_of<kDtype, 14>(panels);
+    default: return kernel_of<kStep, 14>(panels);
     // clang-format on
   }
 }
@@ -198,11 +208,12 @@ void run_tile(const GemmPath& path, const Tile& tile) {
 #if defined(__x86_64__)
   const bool bf16 = path.dtype == DType::bf16;
   if (path.amx) return run_tile_amx(tile);
-  if (path.isa == Isa::avx512_bf16) {
-    return (bf16 ? find_kernel<DType::bf16> : find_kernel<DType::f32>)(tile.rows, tile.panels)(tile);
+  if (has_avx512(path.isa)) {
+    if (!bf16) return find_kernel<Step::f32>(tile.rows, tile.panels)(tile);
+    const auto find = path.isa == Isa::avx512 ? find_kernel<Step::pairs> : find_kernel<Step::bf16>;
+    return find(tile.rows, tile.panels)(tile);
   }
-  static const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_fma) return bf16 ? tile_avx2<DType::bf16>(tile) : tile_avx2<DType::f32>(tile);
+  if (path.isa == Isa::avx2) return bf16 ? tile_avx2<DType::bf16>(tile) : tile_avx2<DType::f32>(tile);
 #endif
   run_tile_plain(path.dtype, tile);
 }

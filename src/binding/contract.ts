@@ -434,6 +434,8 @@ export interface NativeModel {
 
 export interface NativeEngine {
   readonly threads: number;
+  /** The path it computes on. */
+  readonly isa: string;
   createModel(spec: NativeModelSpec): Promise<NativeModel>;
   /** Raises the abort flag of a running or queued job; its promise rejects with code 'aborted' once memory is safe. */
   abort(job: number): void;
@@ -442,7 +444,10 @@ export interface NativeEngine {
 }
 
 export interface NativeInfo {
+  /** The path an engine takes by default. */
   isa: string;
+  /** The paths this machine can run, best first. */
+  isas: readonly string[];
   hardwareThreads: number;
   cuda: { available: boolean; reason: string; devices: readonly { name: string; memoryBytes: number }[] };
 }
@@ -559,6 +564,6 @@ export interface NativeModule {
   setErrorClass(
     errorClass: new (code: never, message: string, options: { fields: Record<string, string> }) => Error,
   ): void;
-  createEngine(options: { threads: number }): NativeEngine;
+  createEngine(options: { threads: number; isa?: string }): NativeEngine;
   readonly kernels: NativeKernels;
 }

@@ -46,18 +46,18 @@ function demandDevice(native: NativeModule, device: string): void {
 
 /**
  * Makes an engine; the native addon is loaded on the first call.
- * Errors: 'device_unavailable' with the reason when a named device cannot be had, 'binary_missing', 'unsupported',
- * 'invalid_argument'.
+ * Errors: 'device_unavailable' with the reason when a named device cannot be had, 'binary_missing', 'unsupported' for an
+ * `isa` that this machine lacks, 'invalid_argument'.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
-  const { device, threads = Math.min(256, availableParallelism()) } = parseOptions(
-    engineOptionsSchema,
-    options,
-    'options',
-  );
+  const {
+    device,
+    isa,
+    threads = Math.min(256, availableParallelism()),
+  } = parseOptions(engineOptionsSchema, options, 'options');
   const native = nativeModule();
   demandDevice(native, device);
-  return new Engine(native.createEngine({ threads }), 'cpu');
+  return new Engine(native.createEngine({ threads, ...(isa === 'auto' ? {} : { isa }) }), 'cpu');
 }
 
 /** Made by createEngine. Dispose of it to free every model; an idle engine does not keep the process alive. */
@@ -78,6 +78,11 @@ export class Engine {
   /** Threads that compute. */
   get threads(): number {
     return this.#native.threads;
+  }
+
+  /** The instructions it computes with: one of deviceInfo().isas. */
+  get isa(): string {
+    return this.#native.isa;
   }
 
   /**

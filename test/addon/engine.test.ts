@@ -14,7 +14,8 @@ describe('native module', () => {
     expect(nativeModule().version).toMatch(/^\d+\.\d+\.\d+$/);
     expect(nativeModule().buildId.startsWith(`${nativeModule().version}-`)).toBe(true);
     const info = deviceInfo();
-    expect(['generic', 'avx512-bf16', 'avx512-bf16+amx']).toContain(info.isa);
+    expect(info.isas.at(-1)).toBe('generic');
+    expect(info.isas).toContain(info.isa);
     expect(info.hardwareThreads).toBeGreaterThanOrEqual(1);
     expect(info.cuda.available || info.cuda.reason.length > 10).toBe(true);
   });
