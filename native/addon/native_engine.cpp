@@ -27,10 +27,17 @@ Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
   const Argument isa = options["isa"];
   CpuPath path;
   throw_if_error(info.Env(), choose_path(isa.absent() ? "" : isa.text(), &path));
+  std::vector<int> cores;
+  if (const Argument pins = options["pinThreads"]; !pins.absent() && !(pins.value().IsBoolean() && !pins.boolean())) {
+    std::vector<int> wanted;
+    for (uint32_t i = 0; !pins.value().IsBoolean() && i < pins.length(); ++i)
+      wanted.push_back(static_cast<int>(pins[i].integer(0, kMaxInt32)));
+    throw_if_error(info.Env(), choose_cores(wanted, threads, &cores));
+  }
   Environment& environment = Environment::of(info.Env());
   environment.constructing = true;
   Napi::Object object = environment.engine_class.New({});
-  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads, path);
+  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads, path, std::move(cores));
   return object;
 }
 

@@ -449,6 +449,8 @@ export interface NativeInfo {
   /** The paths this machine can run, best first. */
   isas: readonly string[];
   hardwareThreads: number;
+  /** Of all live engines of the process. */
+  engineThreads: number;
   cuda: { available: boolean; reason: string; devices: readonly { name: string; memoryBytes: number }[] };
 }
 
@@ -564,6 +566,13 @@ export interface NativeModule {
   setErrorClass(
     errorClass: new (code: never, message: string, options: { fields: Record<string, string> }) => Error,
   ): void;
-  createEngine(options: { threads: number; isa?: string }): NativeEngine;
+  createEngine(options: {
+    threads: number;
+    isa?: string;
+    /** True: one thread a core, the first there are. Cores: thread i on the i-th. Linux only, else 'unsupported'. */
+    pinThreads?: boolean | readonly number[];
+  }): NativeEngine;
+  /** True once in a process: when its live engines have more threads than `cores`. */
+  oversubscribes(cores: number): boolean;
   readonly kernels: NativeKernels;
 }
