@@ -1,6 +1,6 @@
 // Speed of the products: GFLOP/s and per cent of the peak of bare instructions, measured before and after every call
-// because a shared machine's clock moves. GAVEL_ISA=avx512 leaves AMX out. Usage: gemm_bench [threads] [substring of a
-// line]. Random data; medians over calls.
+// because a shared machine's clock moves. GAVEL_ISA=avx512-bf16 leaves AMX out. Usage: gemm_bench [threads] [substring
+// of a line]. Random data; medians over calls.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

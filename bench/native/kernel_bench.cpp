@@ -349,7 +349,7 @@ float sum_lines(const float* data, int64_t count) {
 Case peak(Context& context, DType dtype, const std::vector<int64_t>&) {
   const cpu::GemmPath path(context, dtype);
   Case made;
-  if (context.isa == Isa::generic) return made;
+  if (context.isa != Isa::avx512_bf16) return made;
   made.flop = spin_flop(path) * context.pool->threads();
   made.body = [&context, path] {
     context.pool->parallel_for(context.pool->threads(), [&](int64_t, int) { spin(path); });

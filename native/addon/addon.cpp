@@ -34,10 +34,21 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   cuda.Set("reason", probe.status.message);
   cuda.Set("devices", devices);
   Napi::Object result = Napi::Object::New(env);
-  result.Set("isa", std::string(isa_name(detect_isa())) + (detect_amx() ? "+amx" : ""));
+  CpuPath path;
+  throw_if_error(env, choose_path("", &path));
+  Napi::Array isas = Napi::Array::New(env, cpu_paths().size());
+  for (size_t i = 0; i < cpu_paths().size(); ++i) isas.Set(static_cast<uint32_t>(i), path_name(cpu_paths()[i]));
+  result.Set("isa", path_name(path));
+  result.Set("isas", isas);
+  result.Set("engineThreads", static_cast<double>(EngineThreads::live()));
   result.Set("hardwareThreads", static_cast<double>(std::max(1u, std::thread::hardware_concurrency())));
   result.Set("cuda", cuda);
   return result;
+}
+
+Napi::Value oversubscribes(const Napi::CallbackInfo& call) {
+  const int64_t cores = Argument(call[0], "cores").integer(1, kMaxInt32);
+  return Napi::Boolean::New(call.Env(), EngineThreads::first_above(static_cast<int>(cores)));
 }
 
 Napi::Value set_error_class(const Napi::CallbackInfo& call) {
@@ -74,6 +85,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("buildId", id);
   exports.Set("codes", codes(env));
   exports.Set("info", Napi::Function::New<info>(env, "info"));
+  exports.Set("oversubscribes", Napi::Function::New<oversubscribes>(env, "oversubscribes"));
   exports.Set("setErrorClass", Napi::Function::New<set_error_class>(env, "setErrorClass"));
   exports.Set("createEngine", Napi::Function::New<&NativeEngine::create>(env, "createEngine"));
   exports.Set("kernels", define_kernels(env));

@@ -13,22 +13,25 @@ void on_environment_end(void* data) { static_cast<Bridge*>(data)->abandon(nullpt
 
 }  // namespace
 
-Bridge::Bridge(int threads)
+Bridge::Bridge(int threads, CpuPath path, std::vector<int> cores)
     : pool_(threads),
+      live_(std::make_unique<EngineThreads>(threads)),
       scratch_(std::make_unique<Scratch>()),
-      context_{&pool_, scratch_.get(), detect_isa(), detect_amx()},
+      context_{&pool_, scratch_.get(), path.isa, path.amx},
       thread_([this](uint64_t ticket, Status status) {
         Letter letter;
         letter.ticket = ticket;
         letter.settles = true;
         letter.status = std::move(status);
         post(std::move(letter));
-      }) {}
+      }) {
+  if (!cores.empty()) pool_.pin(std::move(cores));
+}
 
 Bridge::~Bridge() { thread_.stop(); }
 
-std::shared_ptr<Bridge> Bridge::create(Napi::Env env, int threads) {
-  std::shared_ptr<Bridge> bridge(new Bridge(threads));
+std::shared_ptr<Bridge> Bridge::create(Napi::Env env, int threads, CpuPath path, std::vector<int> cores) {
+  std::shared_ptr<Bridge> bridge(new Bridge(threads, path, std::move(cores)));
   // The wake-up owns a share, so a late one never meets freed memory.
   auto* share = new std::shared_ptr<Bridge>(bridge);
   bridge->wakeup_ = Wakeup::New(
@@ -220,6 +223,7 @@ void Bridge::abandon(Napi::Env env) {
   thread_.stop();
   context_.scratch = nullptr;
   scratch_.reset();
+  live_.reset();
   runs_.clear();
   disposals_.clear();
   if (static_cast<napi_env>(env) == nullptr) return;  // the environment closes its own wake-ups

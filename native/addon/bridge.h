@@ -27,7 +27,7 @@ struct RunOptions {
 
 class Bridge : public std::enable_shared_from_this<Bridge> {
  public:
-  static std::shared_ptr<Bridge> create(Napi::Env env, int threads);
+  static std::shared_ptr<Bridge> create(Napi::Env env, int threads, CpuPath path, std::vector<int> cores);
   ~Bridge();
 
   // Work: Status(const Job&, Result*) on the job thread. Convert: Napi::Value(Napi::Env, Result&) back on the
@@ -56,6 +56,7 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
 
   Context& context() { return context_; }
   int threads() const { return pool_.threads(); }
+  const char* isa() const { return path_name({context_.isa, context_.amx}); }
   size_t scratch_bytes() const { return scratch_bytes_.load(); }
 
  private:
@@ -78,7 +79,7 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   static void wake(Napi::Env env, Napi::Function, Bridge* bridge, void*);
   using Wakeup = Napi::TypedThreadSafeFunction<Bridge, void, &Bridge::wake>;
 
-  explicit Bridge(int threads);
+  Bridge(int threads, CpuPath path, std::vector<int> cores);
   Napi::Promise start(Napi::Env env, Napi::Object self, const RunOptions& options,
                       std::function<Status(const Job&)> work, std::function<Napi::Value(Napi::Env)> convert);
   void queue(Napi::Env env, Run run, const RunOptions& options, std::function<Status(const Job&)> work);
@@ -90,7 +91,8 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   void finish_dispose(Napi::Env env);
 
   ThreadPool pool_;
-  std::unique_ptr<Scratch> scratch_;  // freed when the engine ends, not when its wrapper is collected
+  std::unique_ptr<EngineThreads> live_;  // until the engine ends
+  std::unique_ptr<Scratch> scratch_;     // freed when the engine ends, not when its wrapper is collected
   Context context_;
   std::atomic<size_t> scratch_bytes_{0};
 

@@ -27,6 +27,7 @@ class Call {
  public:
   Call(Napi::Env env, size_t bytes) : environment_(Environment::of(env)) {
     environment_.arena.reset();
+    throw_if_error(env, choose_path("", &path_));
     throw_if_error(env, environment_.arena.reserve(bytes + 16 * kSlack));
   }
   ~Call() { environment_.arena.reset(); }
@@ -65,13 +66,14 @@ class Call {
 
   template <class Parameters>
   void forward(Op op, const Parameters& parameters) {
-    Context context{&environment_.pool, &environment_.scratch, detect_isa(), detect_amx()};
+    Context context{&environment_.pool, &environment_.scratch, path_.isa, path_.amx};
     FlushDenormals flush;
     cpu_ops()[op].forward(context, &parameters);
   }
 
  private:
   Environment& environment_;
+  CpuPath path_;
 };
 
 std::vector<float> values_of(const Tensor& tensor) {

@@ -83,7 +83,7 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
                                   std::vector<SampleRequest>(static_cast<size_t>(requests), request), settings, aborted,
                                   [](std::vector<Completion>) {}, &stats));
     plan->held.kv_bytes = stats.kv_bytes;
-    plan->held.sampling_bytes = stats.buffer_bytes;
+    plan->held.sampling_bytes = stats.buffer_bytes + stats.activation_bytes;
   }
 
   if (work.trains || work.scores) {
@@ -113,12 +113,12 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
       GAVEL_RETURN_IF_ERROR(trainer.forward_backward(groups, objectives, work.step, aborted, &result));
       GAVEL_RETURN_IF_ERROR(model.weights().ensure_moments());
     }
+    plan->held.activation_bytes = trainer.activation_bytes();
   }
   const Weights& weights = model.weights();
   plan->held.weight_bytes = weights.weight_bytes();
   plan->held.gradient_bytes = weights.gradient_bytes();
   plan->held.optimizer_bytes = weights.optimizer_bytes();
-  plan->held.activation_bytes = model.arena().capacity();
   plan->scratch_bytes = scratch.size_bytes();
   return Status::success();
 }

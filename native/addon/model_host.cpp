@@ -48,7 +48,7 @@ void ModelHost::take_snapshot() {
     now = {weights.weight_bytes(),
            weights.gradient_bytes(),
            weights.optimizer_bytes(),
-           model->arena().capacity(),
+           trainer->activation_bytes(),
            kv_bytes,
            sampling_bytes};
     step_count.store(trainer->step_count());

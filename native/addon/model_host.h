@@ -41,7 +41,7 @@ struct ModelHost {
   std::unique_ptr<Model> model;
   std::unique_ptr<Trainer> trainer;
   std::unique_ptr<Sampler> sampler;
-  size_t kv_bytes = 0, sampling_bytes = 0;  // of the last sampling
+  size_t kv_bytes = 0, sampling_bytes = 0;  // of the last sampling, its activations with the latter
   void release();
   void take_snapshot();
   ModelMemory memory();

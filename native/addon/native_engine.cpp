@@ -14,6 +14,7 @@ void NativeEngine::define(Napi::Env env) {
       Napi::Persistent(DefineClass(env, "NativeEngine",
                                    {
                                        InstanceAccessor<&NativeEngine::threads>("threads"),
+                                       InstanceAccessor<&NativeEngine::isa>("isa"),
                                        InstanceMethod<&NativeEngine::create_model>("createModel"),
                                        InstanceMethod<&NativeEngine::abort>("abort"),
                                        InstanceMethod<&NativeEngine::dispose>("dispose"),
@@ -23,10 +24,20 @@ void NativeEngine::define(Napi::Env env) {
 Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
   const Argument options(info[0], "options");
   const int threads = static_cast<int>(options["threads"].integer(1, ThreadPool::kMaxThreads));
+  const Argument isa = options["isa"];
+  CpuPath path;
+  throw_if_error(info.Env(), choose_path(isa.absent() ? "" : isa.text(), &path));
+  std::vector<int> cores;
+  if (const Argument pins = options["pinThreads"]; !pins.absent() && !(pins.value().IsBoolean() && !pins.boolean())) {
+    std::vector<int> wanted;
+    for (uint32_t i = 0; !pins.value().IsBoolean() && i < pins.length(); ++i)
+      wanted.push_back(static_cast<int>(pins[i].integer(0, kMaxInt32)));
+    throw_if_error(info.Env(), choose_cores(wanted, threads, &cores));
+  }
   Environment& environment = Environment::of(info.Env());
   environment.constructing = true;
   Napi::Object object = environment.engine_class.New({});
-  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads);
+  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads, path, std::move(cores));
   return object;
 }
 
@@ -46,6 +57,8 @@ NativeEngine::~NativeEngine() {
 Napi::Value NativeEngine::threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), bridge_->threads());
 }
+
+Napi::Value NativeEngine::isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), bridge_->isa()); }
 
 Napi::Value NativeEngine::create_model(const Napi::CallbackInfo& info) {
   ModelConfig config = model_config_from({info[0], "spec"});

@@ -23,6 +23,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   using Models = std::vector<std::weak_ptr<ModelHost>>;
 
   Napi::Value threads(const Napi::CallbackInfo& info);
+  Napi::Value isa(const Napi::CallbackInfo& info);
   Napi::Value create_model(const Napi::CallbackInfo& info);
   Napi::Value abort(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);

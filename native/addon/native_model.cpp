@@ -365,7 +365,7 @@ Napi::Value NativeModel::sample(const Napi::CallbackInfo& info) {
         };
         Status status = host.sampler->run(requests, settings, job.aborted, on_finished, stats);
         host.kv_bytes = stats->kv_bytes;
-        host.sampling_bytes = stats->buffer_bytes;
+        host.sampling_bytes = stats->buffer_bytes + stats->activation_bytes;
         return status;
       },
       [](Napi::Env env, SampleStats& stats) { return sample_stats_to_js(env, stats); });

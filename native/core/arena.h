@@ -19,6 +19,8 @@ class Arena {
 
   // Grows the reservation to at least `size_bytes`; only while nothing is allocated. Fails with out_of_memory.
   Status reserve(size_t size_bytes);
+  // Gives memory past `size_bytes` back to the system, but keeps its addresses; only while nothing is allocated.
+  void shrink(size_t size_bytes);
   void release();
 
   // The reservation is never filled, so the memory that is there does not bound it.
@@ -40,12 +42,15 @@ class Arena {
 
  private:
   uint8_t* base_ = nullptr;
-  size_t capacity_ = 0, used_ = 0, peak_ = 0;
+  size_t mapped_ = 0, capacity_ = 0, used_ = 0, peak_ = 0;  // capacity_: of what is mapped, the part that may be held
   bool planning_ = false, measuring_ = false, overflowed_ = false;
 };
 
-// Zero-pages-on-demand allocation aligned to 2 MiB with huge pages advised; nullptr when the system refuses.
+// Zero pages on demand; nullptr when the system refuses. From 1 MiB on: aligned to huge pages of 2 MiB, which are
+// advised. A rest below half of one is small pages.
 void* allocate_pages(size_t size_bytes);
 void free_pages(void* data, size_t size_bytes);
+// The whole pages of a part of such an allocation: they hold nothing until they are touched again.
+void give_back_pages(void* data, size_t size_bytes);
 
 }  // namespace gavel

@@ -2,22 +2,37 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "core/status.h"
 #include "core/threads.h"
 
 namespace gavel {
 
-enum class Isa : uint8_t { generic, avx512_bf16 };
+// In ascending order: a machine that has one has those before it.
+enum class Isa : uint8_t { generic, avx2, avx512, avx512_bf16 };
+constexpr bool has_avx512(Isa isa) { return isa >= Isa::avx512; }
 
-// The best instruction set of this machine; the environment variable GAVEL_ISA=generic forces the portable path.
+// A way to compute that can be asked for by name. Only the AMX tiles of bf16 products add in another order than the
+// others: their bits are their own, for every row alike.
+struct CpuPath {
+  Isa isa = Isa::generic;
+  bool amx = false;
+};
+const char* path_name(const CpuPath& path);
+
+// The paths this machine can run, best first: of amx, avx512-bf16, avx512, avx2, generic. AMX needs a CPU that has it
+// and a kernel that lends it to the process, which is asked once.
+const std::vector<CpuPath>& cpu_paths();
+// `name`, or where it is empty the environment variable GAVEL_ISA, or the best. Errors: invalid_argument for a name
+// nothing has, unsupported for a path this machine lacks.
+Status choose_path(const std::string& name, CpuPath* path);
+
+// What choose_path says without a name; the best path where GAVEL_ISA is wrong, which whoever makes an engine reports.
 Isa detect_isa();
-const char* isa_name(Isa isa);
-
-// True when the CPU has AMX tiles for bf16 and the kernel lets this process use them (it is asked once).
-// GAVEL_ISA=generic or avx512 forces false. Tiles add in another order than avx512_bf16: their bits are a machine's
-// own, for every row alike.
 bool detect_amx();
+const char* isa_name(Isa isa);
 
 // Buffers that grow to what kernels asked for and stay. Ask on the job thread, before parallel_for: growing throws
 // std::bad_alloc, which only the thread entry catches. Contents are undefined between calls.

@@ -1,5 +1,5 @@
 // attention_portable.h with 16 lanes: six queries share the loads of a block. Only the order of operations per query
-// counts.
+// counts. Only the forms with bf16 hold bf16 instructions.
 #include "cpu/attention_portable.h"
 
 #if defined(__x86_64__)
@@ -8,7 +8,7 @@ namespace gavel::cpu {
 namespace {
 
 template <bool kBf16>
-GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 mac_lanes(__m512 sum, __m512i left, __m512i right) {
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE __m512 mac_lanes(__m512 sum, __m512i left, __m512i right) {
   if constexpr (kBf16) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(left), reinterpret_cast<__m512bh>(right));
   } else {
@@ -16,7 +16,7 @@ GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 mac_lanes(__m512 sum, __m512i left, __m5
   }
 }
 
-GAVEL_TARGET_AVX512 GAVEL_INLINE __m512i broadcast_word(const void* base, int32_t index) {
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE __m512i broadcast_word(const void* base, int32_t index) {
   int32_t word;
   std::memcpy(&word, static_cast<const uint8_t*>(base) + 4 * int64_t{index}, 4);
   return _mm512_set1_epi32(word);
@@ -24,7 +24,7 @@ GAVEL_TARGET_AVX512 GAVEL_INLINE __m512i broadcast_word(const void* base, int32_
 
 // scores[query][key] for the first 16 * kVectors keys, scaled, before the mask.
 template <bool kBf16, int kQueries, int kVectors>
-GAVEL_TARGET_AVX512 void score_tile(const BlockVisit& step, float (*scores)[kKeyBlock]) {
+GAVEL_TARGET_AVX512_BF16 void score_tile(const BlockVisit& step, float (*scores)[kKeyBlock]) {
   const int32_t steps = kBf16 ? step.head_dim / 2 : step.head_dim;
   const auto* keys = static_cast<const uint32_t*>(step.keys);
   const void* query[kQueries];
@@ -49,8 +49,8 @@ GAVEL_TARGET_AVX512 void score_tile(const BlockVisit& step, float (*scores)[kKey
 
 // out[query][d] = out * factor + p * V for kVectors * 16 dimensions from `column` on.
 template <bool kBf16, int kQueries, int kVectors>
-GAVEL_TARGET_AVX512 void value_tile(const BlockVisit& step, const float (*p)[kKeyBlock], const float* factor,
-                                    int32_t words, int32_t column) {
+GAVEL_TARGET_AVX512_BF16 void value_tile(const BlockVisit& step, const float (*p)[kKeyBlock], const float* factor,
+                                         int32_t words, int32_t column) {
   const auto* values = static_cast<const uint32_t*>(step.values) + column;
   __m512 sum[kQueries][kVectors];
   for (int i = 0; i < kQueries; ++i) {
@@ -74,13 +74,13 @@ GAVEL_TARGET_AVX512 void value_tile(const BlockVisit& step, const float (*p)[kKe
 
 // The trees of lane_tree: 64 -> 16 lanes, then halves.
 struct MaxOf {
-  GAVEL_TARGET_AVX512 GAVEL_INLINE static __m512 combine(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+  GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE static __m512 combine(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
 };
 struct SumOf {
-  GAVEL_TARGET_AVX512 GAVEL_INLINE static __m512 combine(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+  GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE static __m512 combine(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
 };
 template <class Op>
-GAVEL_TARGET_AVX512 GAVEL_INLINE float reduce_lanes(__m512 x0, __m512 x1, __m512 x2, __m512 x3) {
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE float reduce_lanes(__m512 x0, __m512 x1, __m512 x2, __m512 x3) {
   __m512 x = Op::combine(Op::combine(x0, x1), Op::combine(x2, x3));
   x = Op::combine(x, _mm512_shuffle_f32x4(x, x, 0x4e));
   x = Op::combine(x, _mm512_shuffle_f32x4(x, x, 0xb1));
@@ -89,7 +89,9 @@ GAVEL_TARGET_AVX512 GAVEL_INLINE float reduce_lanes(__m512 x0, __m512 x1, __m512
   return _mm512_cvtss_f32(x);
 }
 
-GAVEL_TARGET_AVX512 GAVEL_INLINE __m256i rounded(__m512 x) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)); }
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE __m256i rounded(__m512 x) {
+  return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
+}
 
 // How operands lie: widened is bf16 as floats, the odd element of a pair first.
 enum class Form { f32, bf16, widened };
@@ -97,7 +99,7 @@ enum class Form { f32, bf16, widened };
 // Scores become p (bf16 pairs in the low half of the row for bf16); running max and sum move on; factor[] rescales out.
 // Only the first kVectors * 16 keys were computed: the rest would be exact zeros in the trees.
 template <Form kForm, int kVectors>
-GAVEL_TARGET_AVX512 void softmax_rows(const BlockVisit& step, float (*scores)[kKeyBlock], float* factor) {
+GAVEL_TARGET_AVX512_BF16 void softmax_rows(const BlockVisit& step, float (*scores)[kKeyBlock], float* factor) {
   const __m512 none = _mm512_set1_ps(kNoScore);
   alignas(64) float top[16] = {}, old_top[16] = {};
   for (int32_t i = 0; i < step.count; ++i) {
@@ -213,10 +215,10 @@ void visit_avx512(const BlockVisit& step) {
 }
 
 // 16 pairs as floats: the odd elements and the even ones.
-GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 odd_lanes(__m512i pairs) {
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE __m512 odd_lanes(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
 }
-GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 even_lanes(__m512i pairs) {
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE __m512 even_lanes(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
 }
 
@@ -225,7 +227,7 @@ void widen_query(const bf16_t* query, int32_t head_dim, float* out) {
 }
 
 // Both tiles are rows of pairs, `width` to the row: K 64 keys, V D dimensions.
-GAVEL_TARGET_AVX512 void widen_rows(const bf16_t* tile, int32_t rows, int32_t width, float* out) {
+GAVEL_TARGET_AVX512_BF16 void widen_rows(const bf16_t* tile, int32_t rows, int32_t width, float* out) {
   for (int32_t row = 0; row < rows; ++row, tile += 2 * width, out += 2 * width) {
     for (int32_t i = 0; i < width; i += 16) {
       const __m512i pairs = _mm512_loadu_si512(tile + 2 * i);
@@ -241,7 +243,7 @@ void widen_block(const bf16_t* tiles, int32_t head_dim, float* out) {
 }
 
 template <bool kBf16>
-GAVEL_TARGET_AVX512 float finish_avx512(const float* state, int32_t head_dim, void* out) {
+GAVEL_TARGET_AVX512_BF16 float finish_avx512(const float* state, int32_t head_dim, void* out) {
   return finish_portable<kBf16>(state, head_dim, out);
 }
 

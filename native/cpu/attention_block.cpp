@@ -26,6 +26,12 @@ __attribute__((target("avx2,fma"))) float finish_fma(const float* state, int32_t
   return finish_portable<kBf16>(state, head_dim, out);
 }
 
+// bf16 without its instructions.
+GAVEL_TARGET_AVX512 void visit_wide(const BlockVisit& step) { visit_portable<true>(step); }
+GAVEL_TARGET_AVX512 float finish_wide(const float* state, int32_t head_dim, void* out) {
+  return finish_portable<true>(state, head_dim, out);
+}
+
 #endif
 
 }  // namespace
@@ -33,9 +39,9 @@ __attribute__((target("avx2,fma"))) float finish_fma(const float* state, int32_t
 AttentionKernels attention_kernels([[maybe_unused]] Isa isa, DType dtype) {
   const bool bf16 = dtype == DType::bf16;
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return attention_kernels_avx512(dtype);
-  static const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_fma) {
+  if (isa == Isa::avx512_bf16 || (isa == Isa::avx512 && !bf16)) return attention_kernels_avx512(dtype);
+  if (isa == Isa::avx512) return {visit_wide, finish_wide};
+  if (isa == Isa::avx2) {
     if (bf16) return {visit_fma<true>, finish_fma<true>};
     return {visit_fma<false>, finish_fma<false>};
   }

@@ -150,9 +150,8 @@ GAVEL_TARGET_AVX512 void transpose_avx512(const float* from, int32_t head_dim, f
 
 ProductKernels product_kernels([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return {multiply_avx512, score_gradient_avx512, transpose_avx512};
-  static const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_fma) return {multiply_fma, score_gradient_fma, transpose_generic};
+  if (has_avx512(isa)) return {multiply_avx512, score_gradient_avx512, transpose_avx512};
+  if (isa == Isa::avx2) return {multiply_fma, score_gradient_fma, transpose_generic};
 #endif
   return {multiply_generic, score_gradient_generic, transpose_generic};
 }

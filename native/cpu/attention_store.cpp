@@ -75,7 +75,7 @@ void write_run(Isa isa, const StoreLayout& layout, const KvWrite* writes, int32_
     auto* keys = reinterpret_cast<uint32_t*>(layout.key_tile(writes[0].block, head));
     const int32_t words = bf16 ? p.head_dim / 2 : p.head_dim;
 #if defined(__x86_64__)
-    (isa == Isa::avx512_bf16 ? write_keys_avx512 : write_keys)(run, keys, words);
+    (has_avx512(isa) ? write_keys_avx512 : write_keys)(run, keys, words);
 #else
     static_cast<void>(isa);
     write_keys(run, keys, words);

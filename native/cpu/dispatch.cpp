@@ -2,15 +2,6 @@
 
 namespace gavel::cpu {
 
-bool has_fma() {
-#if defined(__x86_64__)
-  static const bool result = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return result;
-#else
-  return false;
-#endif
-}
-
 void exp_row(Isa isa, float* values, int64_t count) {
   run_for_isa(
       isa, GAVEL_BODY {

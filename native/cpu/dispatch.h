@@ -32,14 +32,11 @@ GAVEL_TARGET_AVX512 __attribute__((noinline)) void run_avx512(const Body& body) 
 }
 #endif
 
-// Isa::generic takes the FMA form where the CPU has it: the same bits, without a library call for every fma.
-bool has_fma();
-
 template <class Body>
 void run_for_isa([[maybe_unused]] Isa isa, const Body& body) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return run_avx512(body);
-  if (has_fma()) return run_fma(body);
+  if (has_avx512(isa)) return run_avx512(body);
+  if (isa == Isa::avx2) return run_fma(body);
 #endif
   run_portable(body);
 }

@@ -14,18 +14,27 @@ namespace {
 // Computes `kRows` rows of a tile from row `first` on.
 using Kernel = void (*)(const Tile&, int first);
 
-template <DType kDtype>
-GAVEL_TARGET_AVX512 GAVEL_INLINE __m512 mac(__m512 acc, __m512i a, __m512i b) {
-  if constexpr (kDtype == DType::bf16) {
+// How a chain takes a step: pairs are bf16 without its instruction.
+enum class Step { f32, bf16, pairs };
+
+template <Step kStep>
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE __m512 mac(__m512 acc, __m512i a, __m512i b) {
+  if constexpr (kStep == Step::bf16) {
     return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+  } else if constexpr (kStep == Step::pairs) {
+    const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    acc = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(a, high)),
+                          _mm512_castsi512_ps(_mm512_and_si512(b, high)), acc);
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(a, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(b, 16)),
+                           acc);
   } else {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), acc);
   }
 }
 
-template <DType kDtype, int kRows, int kHalves>
-GAVEL_TARGET_AVX512 GAVEL_INLINE void take_step(__m512 (&acc)[kRows][kHalves], const uint32_t* a, const uint32_t* b,
-                                                int64_t b_panel) {
+template <Step kStep, int kRows, int kHalves>
+GAVEL_TARGET_AVX512_BF16 GAVEL_INLINE void take_step(__m512 (&acc)[kRows][kHalves], const uint32_t* a,
+                                                     const uint32_t* b, int64_t b_panel) {
   __m512i lanes[kHalves];
 #pragma GCC unroll 8
   for (int h = 0; h < kHalves; ++h) lanes[h] = _mm512_loadu_si512(b + (h / 2) * b_panel + (h % 2) * 16);
@@ -33,12 +42,13 @@ GAVEL_TARGET_AVX512 GAVEL_INLINE void take_step(__m512 (&acc)[kRows][kHalves], c
   for (int r = 0; r < kRows; ++r) {
     const __m512i value = _mm512_set1_epi32(static_cast<int>(a[r]));
 #pragma GCC unroll 8
-    for (int h = 0; h < kHalves; ++h) acc[r][h] = mac<kDtype>(acc[r][h], value, lanes[h]);
+    for (int h = 0; h < kHalves; ++h) acc[r][h] = mac<kStep>(acc[r][h], value, lanes[h]);
   }
 }
 
-template <DType kDtype, int kRows, int kPanels>
-GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile, int first) {
+// The target names bf16 for every step; the instruction is in Step::bf16 alone.
+template <Step kStep, int kRows, int kPanels>
+GAVEL_TARGET_AVX512_BF16 void kernel_avx512(const Tile& tile, int first) {
   constexpr int kHalves = 2 * kPanels;
   float* const c = tile.c + first * tile.c_row;
   const auto lanes_of = [&](int r, int h) { return c + (h / 2) * tile.c_panel + r * tile.c_row + (h % 2) * 16; };
@@ -61,12 +71,12 @@ GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile, int first) {
   const int64_t b_panel = tile.b_panel, a_step = tile.rows;
   int64_t step = tile.steps;
   for (; step >= 2; step -= 2) {
-    take_step<kDtype>(acc, a, b, b_panel);
-    take_step<kDtype>(acc, a + a_step, b + kLanes, b_panel);
+    take_step<kStep>(acc, a, b, b_panel);
+    take_step<kStep>(acc, a + a_step, b + kLanes, b_panel);
     a += 2 * a_step;
     b += 2 * kLanes;
   }
-  if (step > 0) take_step<kDtype>(acc, a, b, b_panel);
+  if (step > 0) take_step<kStep>(acc, a, b, b_panel);
 #pragma GCC unroll 14
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
@@ -74,41 +84,41 @@ GAVEL_TARGET_AVX512 void kernel_avx512(const Tile& tile, int first) {
   }
 }
 
-template <DType kDtype, int kRows>
+template <Step kStep, int kRows>
 Kernel kernel_of(int panels) {
   if constexpr (panels_for_rows(kRows) >= 4) {
-    if (panels == 4) return kernel_avx512<kDtype, kRows, 4>;
+    if (panels == 4) return kernel_avx512<kStep, kRows, 4>;
   }
   if constexpr (panels_for_rows(kRows) >= 3) {
-    if (panels == 3) return kernel_avx512<kDtype, kRows, 3>;
+    if (panels == 3) return kernel_avx512<kStep, kRows, 3>;
   }
   if constexpr (panels_for_rows(kRows) >= 2) {
-    if (panels == 2) return kernel_avx512<kDtype, kRows, 2>;
+    if (panels == 2) return kernel_avx512<kStep, kRows, 2>;
   }
-  return kernel_avx512<kDtype, kRows, 1>;
+  return kernel_avx512<kStep, kRows, 1>;
 }
 
-template <DType kDtype>
+template <Step kStep>
 Kernel find_kernel(int rows, int panels) {
   switch (rows) {
 #define GAVEL_ROWS(n) \
   case n:             \
-    return kernel_of<kDtype, n>(panels);
+    return kernel_of<kStep, n>(panels);
     // clang-format off
     GAVEL_ROWS(1) GAVEL_ROWS(2) GAVEL_ROWS(3) GAVEL_ROWS(4) GAVEL_ROWS(5) GAVEL_ROWS(6) GAVEL_ROWS(7)
     GAVEL_ROWS(8) GAVEL_ROWS(9) GAVEL_ROWS(10) GAVEL_ROWS(11) GAVEL_ROWS(12) GAVEL_ROWS(13)
 #undef GAVEL_ROWS
-    default: return kernel_of<kDtype, 14>(panels);
+    default: return kernel_of<kStep, 14>(panels);
     // clang-format on
   }
 }
 
-template <DType kDtype>
+template <Step kStep>
 void tile_avx512(const Tile& tile) {
-  if (tile.rows <= kHalfRows || tile.panels == 1) return find_kernel<kDtype>(tile.rows, tile.panels)(tile, 0);
+  if (tile.rows <= kHalfRows || tile.panels == 1) return find_kernel<kStep>(tile.rows, tile.panels)(tile, 0);
   const int half = (tile.rows + 1) / 2;
-  find_kernel<kDtype>(half, tile.panels)(tile, 0);
-  find_kernel<kDtype>(tile.rows - half, tile.panels)(tile, half);
+  find_kernel<kStep>(half, tile.panels)(tile, 0);
+  find_kernel<kStep>(tile.rows - half, tile.panels)(tile, half);
 }
 
 #define GAVEL_TARGET_AVX2 __attribute__((target("avx2,fma")))
@@ -218,11 +228,11 @@ void run_tile(const GemmPath& path, const Tile& tile) {
 #if defined(__x86_64__)
   const bool bf16 = path.dtype == DType::bf16;
   if (path.amx) return run_tile_amx(tile);
-  if (path.isa == Isa::avx512_bf16) {
-    return bf16 ? tile_avx512<DType::bf16>(tile) : tile_avx512<DType::f32>(tile);
+  if (has_avx512(path.isa)) {
+    if (!bf16) return tile_avx512<Step::f32>(tile);
+    return path.isa == Isa::avx512 ? tile_avx512<Step::pairs>(tile) : tile_avx512<Step::bf16>(tile);
   }
-  static const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_fma) return bf16 ? tile_avx2<DType::bf16>(tile) : tile_avx2<DType::f32>(tile);
+  if (path.isa == Isa::avx2) return bf16 ? tile_avx2<DType::bf16>(tile) : tile_avx2<DType::f32>(tile);
 #endif
   run_tile_plain(path.dtype, tile);
 }

@@ -51,7 +51,7 @@ void outer_item(const GemmPath& path, const OuterProduct& product, const RowGrou
   auto split = split_pairs_plain;
   auto join = join_pairs_plain;
 #if defined(__x86_64__)
-  if (path.isa == Isa::avx512_bf16) {
+  if (has_avx512(path.isa)) {
     split = split_pairs_avx512;
     join = join_pairs_avx512;
   }

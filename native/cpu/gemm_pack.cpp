@@ -256,7 +256,7 @@ GAVEL_TARGET_AVX512 void add_column_sums_avx512(DType dtype, const void* matrix,
 void pack_rows(const GemmPath& path, const void* const* rows, int count, int64_t length, uint32_t* dst) {
 #if defined(__x86_64__)
   if (path.amx) return pack_rows_amx(rows, count, length, dst);
-  if (path.isa == Isa::avx512_bf16) return pack_rows_avx512(path.dtype, rows, count, length, dst);
+  if (has_avx512(path.isa)) return pack_rows_avx512(path.dtype, rows, count, length, dst);
 #endif
   pack_rows_plain(path.dtype, rows, count, length, dst);
 }
@@ -272,7 +272,7 @@ void pack_matrix_rows(const GemmPath& path, const void* matrix, int64_t first, i
 void pack_columns(Isa isa, DType dtype, const void* matrix, int64_t stride, int64_t rows, int64_t column, int count,
                   int width, uint32_t* dst) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return pack_columns_avx512(dtype, matrix, stride, rows, column, count, width, dst);
+  if (has_avx512(isa)) return pack_columns_avx512(dtype, matrix, stride, rows, column, count, width, dst);
 #endif
   static_cast<void>(isa);
   pack_columns_plain(dtype, matrix, stride, rows, column, count, width, dst);
@@ -290,7 +290,7 @@ void pack_columns_amx(const void* matrix, int64_t stride, int64_t rows, int64_t 
 void pack_transposed(Isa isa, DType dtype, const void* weight, int64_t k_total, int64_t k_panel, int64_t step,
                      int64_t steps, uint32_t* dst) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) {
+  if (has_avx512(isa)) {
     const auto pack = dtype == DType::bf16 ? pack_transposed_bf16 : pack_transposed_f32;
     return pack(static_cast<const uint32_t*>(weight), round_up(k_total, 2), k_panel, step, steps, dst);
   }
@@ -302,7 +302,7 @@ void pack_transposed(Isa isa, DType dtype, const void* weight, int64_t k_total, 
 void add_column_sums(Isa isa, DType dtype, const void* matrix, int64_t stride, int64_t rows, int64_t column, int count,
                      float* sums) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return add_column_sums_avx512(dtype, matrix, stride, rows, column, count, sums);
+  if (has_avx512(isa)) return add_column_sums_avx512(dtype, matrix, stride, rows, column, count, sums);
 #endif
   static_cast<void>(isa);
   for (int64_t row = 0; row < rows; ++row) {

@@ -62,7 +62,7 @@ GAVEL_TARGET_AVX512 void store_avx512(const TileStore& store, const float* c, in
 void store_tile(Isa isa, const TileStore& store, const float* c, int64_t c_row, int64_t row, int rows, int64_t column,
                 int64_t count) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return store_avx512(store, c, c_row, row, rows, column, count);
+  if (has_avx512(isa)) return store_avx512(store, c, c_row, row, rows, column, count);
 #endif
   static_cast<void>(isa);
   store_plain(store, c, c_row, row, rows, column, count);

@@ -181,8 +181,8 @@ void head_tile_logits(const GemmPath& path, const HeadShape& shape, const void* 
 
 TileSums head_tile_sums(Isa isa, float* logits, int64_t columns, float inverse_temperature, bool with_moment) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return sums_avx512(logits, columns, inverse_temperature, with_moment);
-  if (has_fma()) return sums_fma(logits, columns, inverse_temperature, with_moment);
+  if (has_avx512(isa)) return sums_avx512(logits, columns, inverse_temperature, with_moment);
+  if (isa == Isa::avx2) return sums_fma(logits, columns, inverse_temperature, with_moment);
 #endif
   static_cast<void>(isa);
   return sums_plain(logits, columns, inverse_temperature, with_moment);
@@ -197,8 +197,8 @@ HeadTotals head_merge(const float* tile_sums, const float* moments, int64_t tile
 
 void head_tile_gradient(Isa isa, float* logits, int64_t columns, int64_t token, const HeadGradient& gradient) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return gradient_avx512(logits, columns, token, gradient);
-  if (has_fma()) return gradient_fma(logits, columns, token, gradient);
+  if (has_avx512(isa)) return gradient_avx512(logits, columns, token, gradient);
+  if (isa == Isa::avx2) return gradient_fma(logits, columns, token, gradient);
 #endif
   static_cast<void>(isa);
   gradient_plain(logits, columns, token, gradient);

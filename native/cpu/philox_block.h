@@ -82,7 +82,7 @@ GAVEL_TARGET_AVX512 inline void draw_avx512(Draws& draws, const DrawKey& key) {
 
 GAVEL_INLINE void draw([[maybe_unused]] Isa isa, Draws& draws, const DrawKey& key) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512_bf16) return draw_avx512(draws, key);
+  if (has_avx512(isa)) return draw_avx512(draws, key);
 #endif
   draw_portable(draws, key);
 }

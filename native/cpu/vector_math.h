@@ -11,7 +11,9 @@
 #endif
 
 // For functions that use AVX-512 intrinsics; an always_inline one may only be called from functions with this target.
-#define GAVEL_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define GAVEL_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
+// With the bf16 instructions, which the compiler uses where an intrinsic asks for them alone.
+#define GAVEL_TARGET_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #define GAVEL_INLINE inline __attribute__((always_inline))
 
 namespace gavel::cpu {

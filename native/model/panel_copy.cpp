@@ -15,7 +15,7 @@ constexpr int64_t kTileRows = 32, kTileCols = 128;
 
 bool has_fast_transpose() {
 #if defined(__x86_64__)
-  static const bool fast = detect_isa() == Isa::avx512_bf16;
+  static const bool fast = has_avx512(detect_isa());
   return fast;
 #else
   return false;

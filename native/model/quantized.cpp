@@ -44,7 +44,7 @@ GAVEL_TARGET_AVX512 void decode_halves_wide(const uint8_t* bytes, int64_t count,
 
 void decode_halves(const uint8_t* bytes, int64_t count, float* out) {
 #if defined(__x86_64__)
-  static const bool wide = detect_isa() == Isa::avx512_bf16;
+  static const bool wide = has_avx512(detect_isa());
   if (wide) return decode_halves_wide(bytes, count, out);
 #endif
   for (int64_t i = 0; i < count; ++i) out[i] = half_to_float(load_u16(bytes + 2 * i));

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "model/pack.h"
 #include "ops/all.h"
@@ -12,7 +13,7 @@
 namespace gavel {
 namespace {
 
-constexpr int64_t kPrefillRows = 8192;  // prompts computed together, in rows
+constexpr int64_t kPrefillRows = 2048;  // prompts computed together, in rows: enough to fill the cores
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -72,7 +73,8 @@ class Run {
   SampleStats& stats_;
   std::vector<Tensor> no_grads_;
   KvPool pool_;
-  int32_t promised_ = 0;  // pages reserved by rows that have not taken them yet
+  bool reserved_ = false;  // the arena, for this run
+  int32_t promised_ = 0;   // pages reserved by rows that have not taken them yet
   size_t next_request_ = 0;
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<std::unique_ptr<Row>> rows_;
@@ -132,8 +134,9 @@ Status Run::run_graph(const Body& body) {
   const size_t peak = arena.peak();
   arena.set_measuring(false);
   arena.reset();
-  // Decode batches shrink and grow: a little headroom spares re-reservations.
-  if (status.ok() && peak > arena.capacity()) status = arena.reserve(peak + peak / 4);
+  // Keys and values take the place of what a training step left.
+  if (status.ok() && !std::exchange(reserved_, true)) arena.shrink(peak);
+  if (status.ok()) status = arena.reserve(peak);
   if (status.ok()) status = body();
   arena.reset();
   return status;
@@ -405,6 +408,7 @@ Status Run::step(std::vector<Completion>* finished) {
   retire(finished);
   ++stats_.decode_steps;
   stats_.buffer_bytes = hidden_.capacity() + (logits_.capacity() + tile_sums_.capacity()) * sizeof(float);
+  stats_.activation_bytes = model_.arena().capacity();
   stats_.decode_seconds += seconds_since(start);
   return Status::success();
 }

@@ -40,7 +40,7 @@ struct SampleSettings {
 struct SampleStats {
   int64_t completions = 0, completion_tokens = 0, prompt_tokens = 0, decode_steps = 0;
   double prefill_seconds = 0, decode_seconds = 0;
-  size_t kv_bytes = 0, buffer_bytes = 0;  // of keys and values; of logits and hidden rows
+  size_t kv_bytes = 0, buffer_bytes = 0, activation_bytes = 0;  // buffers: logits and hidden rows
 };
 
 class Sampler {

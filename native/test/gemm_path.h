@@ -4,17 +4,9 @@
 
 namespace gavel::test {
 
-struct PathCase {
-  Isa isa;
-  bool amx;
-};
+using PathCase = CpuPath;
 
-inline std::vector<PathCase> gemm_paths() {
-  std::vector<PathCase> list;
-  for (Isa isa : isas()) list.push_back({isa, false});
-  if (detect_amx()) list.push_back({detect_isa(), true});
-  return list;
-}
+inline const std::vector<PathCase>& gemm_paths() { return cpu_paths(); }
 
 struct PathContext : TestContext {
   PathContext(int threads, PathCase path) : TestContext(threads, path.isa) { context.amx = path.amx; }

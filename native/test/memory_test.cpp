@@ -1,8 +1,12 @@
 #include "core/memory.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "core/arena.h"
 #include "test/check.h"
@@ -75,5 +79,47 @@ TEST("an arena larger than the memory there is is refused, with both numbers") {
   planned.set_planning(true);
   CHECK(planned.reserve(size_t{1} << 38).ok());
 }
+
+#if defined(__linux__)
+size_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  size_t total = 0, resident = 0;
+  file >> total >> resident;
+  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST("an arena that shrinks gives memory back, keeps its place and grows again") {
+  constexpr size_t kLarge = size_t{64} << 20, kSmall = size_t{8} << 20, kSlack = size_t{4} << 20;
+  Arena arena;
+  CHECK(arena.reserve(kLarge).ok());
+  void* const first = arena.allocate(kLarge);
+  std::memset(first, 1, kLarge);
+  const size_t before = resident_bytes();
+  arena.shrink(kSmall);
+  CHECK_EQ(arena.capacity(), kLarge);  // not while something is allocated
+  arena.reset();
+  arena.shrink(kSmall);
+  CHECK_EQ(arena.capacity(), kSmall);
+  CHECK(before - resident_bytes() + kSlack > kLarge - kSmall);
+  arena.shrink(kLarge);
+  CHECK_EQ(arena.capacity(), kSmall);
+  CHECK(arena.allocate(kLarge) == nullptr);
+  CHECK(arena.overflowed());
+  arena.reset();
+  CHECK(arena.reserve(kLarge + kSmall).ok());
+  CHECK(arena.allocate(kLarge) == first);
+}
+
+TEST("small allocations take small pages") {
+  const size_t before = resident_bytes();
+  std::vector<void*> made;
+  for (int i = 0; i < 32; ++i) {
+    made.push_back(allocate_pages(10000));
+    std::memset(made.back(), 1, 10000);
+  }
+  CHECK(resident_bytes() - before < (size_t{2} << 20));
+  for (void* data : made) free_pages(data, 10000);
+}
+#endif
 
 }  // namespace gavel::test

@@ -309,10 +309,12 @@ struct TestContext {
   Context context;
 };
 
-// Every path this machine can run: generic always, avx512_bf16 where the CPU has it.
+// Every instruction set this machine has, generic first.
 inline std::vector<Isa> isas() {
-  std::vector<Isa> list{Isa::generic};
-  if (detect_isa() != Isa::generic) list.push_back(detect_isa());
+  std::vector<Isa> list;
+  for (const CpuPath& path : cpu_paths()) {
+    if (!path.amx) list.insert(list.begin(), path.isa);
+  }
   return list;
 }
 

@@ -84,6 +84,13 @@ std::vector<Objective> language_objectives(const std::vector<Objective>& objecti
 
 }  // namespace
 
+template <class Body>
+Status Trainer::run_pass(const Body& body) {
+  Status status = plan_and_run(model_.arena(), body);
+  activation_bytes_ = model_.arena().capacity();
+  return status;
+}
+
 Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOptions& options,
                          const std::atomic<bool>& aborted, StepResult* result) {
   const AdapterScope scope(model_.weights(), !options.adapter_off);
@@ -96,7 +103,7 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
     const PackTargets& targets = pack.targets();
     const size_t count = targets.rows.size();
     std::vector<float> logprob(count), normalizer(count), entropy(options.entropy ? count : 0);
-    GAVEL_RETURN_IF_ERROR(plan_and_run(model_.arena(), [&] {
+    GAVEL_RETURN_IF_ERROR(run_pass([&] {
       Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
       const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
       GAVEL_RETURN_IF_ERROR(Status(tape.status()));
@@ -130,7 +137,7 @@ Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::ato
   GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), groups));
   const size_t count = pack.targets().rows.size(), vocabulary = static_cast<size_t>(model_.architecture().vocabulary);
   std::vector<float> logprob(count), normalizer(count), rows(count * vocabulary);
-  GAVEL_RETURN_IF_ERROR(plan_and_run(model_.arena(), [&] {
+  GAVEL_RETURN_IF_ERROR(run_pass([&] {
     Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
     const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
     GAVEL_RETURN_IF_ERROR(Status(tape.status()));
@@ -201,7 +208,7 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
     std::vector<float> grad_logprob(count), grad_entropy(step.has_entropy_gradient() ? count : 0);
     std::vector<float> ordered(outputs), ordered_entropy(step.needs_entropy() ? outputs : 0);
     weights.adapter().first_row = dropout_rows_;
-    status = plan_and_run(model_.arena(), [&] {
+    status = run_pass([&] {
       Tape tape(context_, cpu_ops(), model_.arena(), grads, {true, options.activation_checkpointing});
       const Tensor hidden = model_.architecture().forward(tape, weights, pack.view());
       ScoreGraph scores;
@@ -291,7 +298,7 @@ Status Trainer::score(const std::vector<GroupInput>& groups, const StepOptions& 
   for (const auto& batch : micro_batches(groups, {}, options.max_tokens_per_micro_batch, reward_token)) {
     if (aborted.load(std::memory_order_relaxed)) return aborted_status();
     GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch));
-    GAVEL_RETURN_IF_ERROR(plan_and_run(model_.arena(), [&] {
+    GAVEL_RETURN_IF_ERROR(run_pass([&] {
       Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
       const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
       const ScoreGraph scores = ScoreGraph::build(tape, model_, hidden, pack);

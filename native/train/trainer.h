@@ -79,15 +79,20 @@ class Trainer {
                           const StepOptions& options, const std::atomic<bool>& aborted, StepResult* result);
   Status optimizer_step(const OptimizerOptions& options, OptimizerResult* result);
 
+  // Held by the last pass; sampling gives it back.
+  size_t activation_bytes() const { return activation_bytes_; }
   int64_t step_count() const { return step_; }
   void set_step_count(int64_t step) { step_ = step; }
 
  private:
   Status score_step(const std::vector<GroupInput>& groups, const StepOptions& options, const std::atomic<bool>& aborted,
                     StepObjectives* step);
+  template <class Body>
+  Status run_pass(const Body& body);
 
   Model& model_;
   Context& context_;
+  size_t activation_bytes_ = 0;
   int64_t step_ = 0;
   uint32_t dropout_rows_ = 0;  // packed since the last optimizer step: where the next pass's masks begin
 };

@@ -342,10 +342,11 @@ export interface NativeMemory {
   weightBytes: number;
   gradientBytes: number;
   optimizerBytes: number;
+  /** Of the last training or scoring. Sampling gives them back when it begins. */
   activationBytes: number;
-  /** Keys and values of the last sampling. */
+  /** Keys and values of the last sampling; given back when it ends. */
   kvBytes: number;
-  /** Logits and hidden rows of the last sampling. */
+  /** Logits, hidden rows and activations of the last sampling. Training uses the memory of these activations. */
   samplingBytes: number;
   /** Buffers of the kernels, shared by the models of an engine. */
   scratchBytes: number;
@@ -433,6 +434,8 @@ export interface NativeModel {
 
 export interface NativeEngine {
   readonly threads: number;
+  /** The path it computes on. */
+  readonly isa: string;
   createModel(spec: NativeModelSpec): Promise<NativeModel>;
   /** Raises the abort flag of a running or queued job; its promise rejects with code 'aborted' once memory is safe. */
   abort(job: number): void;
@@ -441,8 +444,13 @@ export interface NativeEngine {
 }
 
 export interface NativeInfo {
+  /** The path an engine takes by default. */
   isa: string;
+  /** The paths this machine can run, best first. */
+  isas: readonly string[];
   hardwareThreads: number;
+  /** Of all live engines of the process. */
+  engineThreads: number;
   cuda: { available: boolean; reason: string; devices: readonly { name: string; memoryBytes: number }[] };
 }
 
@@ -558,6 +566,13 @@ export interface NativeModule {
   setErrorClass(
     errorClass: new (code: never, message: string, options: { fields: Record<string, string> }) => Error,
   ): void;
-  createEngine(options: { threads: number }): NativeEngine;
+  createEngine(options: {
+    threads: number;
+    isa?: string;
+    /** True: one thread a core, the first there are. Cores: thread i on the i-th. Linux only, else 'unsupported'. */
+    pinThreads?: boolean | readonly number[];
+  }): NativeEngine;
+  /** True once in a process: when its live engines have more threads than `cores`. */
+  oversubscribes(cores: number): boolean;
   readonly kernels: NativeKernels;
 }

@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { loadNative, packageRoot } from '../binding/load.js';
+import { packageRoot } from '../binding/load.js';
+import { nativeModule } from '../engine/native-module.js';
 import { GavelError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 import { print, printJson } from './terminal.js';
@@ -17,12 +18,16 @@ const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 async function addonFindings(): Promise<Finding[]> {
   try {
-    const native = loadNative();
-    const { isa, hardwareThreads, cuda } = native.info();
+    const native = nativeModule();
+    const { isa, isas, hardwareThreads, cuda } = native.info();
     const devices = cuda.devices.map(({ name, memoryBytes }) => `${name}, ${gib(memoryBytes)}`).join('; ');
     return [
       { name: 'addon', ok: true, text: `loads, version ${native.version}, build ${native.buildId}` },
-      { name: 'cpu', ok: true, text: `${isa}, ${hardwareThreads} hardware threads, ${availableParallelism()} usable` },
+      {
+        name: 'cpu',
+        ok: true,
+        text: `${isa} of ${isas.join(', ')}; ${hardwareThreads} hardware threads, ${availableParallelism()} usable`,
+      },
       { name: 'cuda', ok: true, text: cuda.available ? devices : `not used: ${cuda.reason}` },
     ];
   } catch (error) {

@@ -78,8 +78,8 @@ function needLines(needs: readonly Need[], { promptTokens, maxNewTokens, group }
   const about = `one prompt of ${promptTokens} tokens, ${group} completions of ${maxNewTokens}, blocks recomputed`;
   const lines = [`memory need for ${about}`];
   for (const { work, memory } of needs) {
-    const { weightBytes, gradientBytes, optimizerBytes, activationBytes, kvBytes, scratchBytes, referenceBytes } =
-      memory;
+    const { weightBytes, gradientBytes, optimizerBytes, activationBytes, scratchBytes, referenceBytes } = memory;
+    const samplingBytes = memory.kvBytes + memory.samplingBytes;
     const parts = [
       ...[
         ['weights', weightBytes],
@@ -87,8 +87,8 @@ function needLines(needs: readonly Need[], { promptTokens, maxNewTokens, group }
         ['optimizer', optimizerBytes],
       ],
       ...[
-        ['activations', activationBytes],
-        ['keys and values', kvBytes],
+        // They take turns.
+        activationBytes > samplingBytes ? ['activations', activationBytes] : ['sampling', samplingBytes],
         ['scratch', scratchBytes],
         ['reference', referenceBytes],
       ],

@@ -46,18 +46,24 @@ function demandDevice(native: NativeModule, device: string): void {
 
 /**
  * Makes an engine; the native addon is loaded on the first call.
- * Errors: 'device_unavailable' with the reason when a named device cannot be had, 'binary_missing', 'unsupported',
- * 'invalid_argument'.
+ * Errors: 'device_unavailable' with the reason when a named device cannot be had, 'binary_missing', 'unsupported' for an
+ * `isa` or pinning that this machine lacks, 'invalid_argument'.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
-  const { device, threads = Math.min(256, availableParallelism()) } = parseOptions(
-    engineOptionsSchema,
-    options,
-    'options',
-  );
+  const { device, isa, pinThreads, ...given } = parseOptions(engineOptionsSchema, options, 'options');
   const native = nativeModule();
   demandDevice(native, device);
-  return new Engine(native.createEngine({ threads }), 'cpu');
+  const cores = availableParallelism();
+  const threads = given.threads ?? Math.min(256, Array.isArray(pinThreads) ? pinThreads.length : cores);
+  const made = native.createEngine({ threads, pinThreads, ...(isa === 'auto' ? {} : { isa }) });
+  if (native.oversubscribes(cores)) {
+    process.emitWarning(
+      `Expected no more threads of engines than the ${cores} cores of this process, but they come to ` +
+        `${native.info().engineThreads}. Engines take turns on shared threads and slow each other down; give each fewer \`threads\`.`,
+      { type: 'GavelWarning', code: 'GAVEL_OVERSUBSCRIBED' },
+    );
+  }
+  return new Engine(made, 'cpu');
 }
 
 /** Made by createEngine. Dispose of it to free every model; an idle engine does not keep the process alive. */
@@ -78,6 +84,11 @@ export class Engine {
   /** Threads that compute. */
   get threads(): number {
     return this.#native.threads;
+  }
+
+  /** The instructions it computes with: one of deviceInfo().isas. */
+  get isa(): string {
+    return this.#native.isa;
   }
 
   /**
@@ -201,7 +212,7 @@ export class Engine {
     return model;
   }
 
-  /** Bytes held now by all models together; scratch memory is shared by them. */
+  /** Model.memory() of all models together; scratch memory is shared by them. */
   memory(): Memory {
     const total: NativeMemory = {
       weightBytes: 0,

@@ -65,7 +65,7 @@ type Resolved = z.output<typeof estimateMemoryOptionsSchema>;
 export interface MemoryEstimate extends NativeMemory {
   /** The frozen second model of a full fine-tune with a reference policy, its activations included; else 0. */
   referenceBytes: number;
-  /** All of them together. Node itself and the data set come on top. */
+  /** The most at one time: of training's activations and what sampling takes, the larger counts. Node itself and the data set come on top. */
   totalBytes: number;
 }
 
@@ -119,16 +119,12 @@ function plannedWork(options: Resolved): NativePlannedWork {
   };
 }
 
-const kinds = [
-  'weightBytes',
-  'gradientBytes',
-  'optimizerBytes',
-  'activationBytes',
-  'kvBytes',
-  'samplingBytes',
-  'scratchBytes',
-] as const satisfies readonly (keyof NativeMemory)[];
-const sum = (memory: NativeMemory): number => kinds.reduce((total, kind) => total + memory[kind], 0);
+/** Training gives its activations to sampling and gets them back: of the two, the larger counts. */
+function peakOf(memory: NativeMemory): number {
+  const { weightBytes, gradientBytes, optimizerBytes, activationBytes, kvBytes, samplingBytes, scratchBytes } = memory;
+  const held = weightBytes + gradientBytes + optimizerBytes + scratchBytes;
+  return held + Math.max(activationBytes, kvBytes + samplingBytes);
+}
 
 /**
  * The memory that a model of `config` (what config.json holds) will take for the given work. Nothing is loaded; it takes
@@ -150,11 +146,11 @@ export async function estimateMemory(config: JsonObject, options: EstimateMemory
       const reference = await planningModel(engine, config, resolved);
       const { sampling: _sampling, steps, ...rest } = work;
       const scored = await reference.planMemory({ ...rest, steps: { ...steps, trains: false, scores: true } });
-      referenceBytes = sum(scored) - scored.scratchBytes;
+      referenceBytes = peakOf(scored) - scored.scratchBytes;
       scratchBytes = Math.max(scratchBytes, scored.scratchBytes);
     }
     const memory = { ...own, scratchBytes };
-    return { ...memory, referenceBytes, totalBytes: sum(memory) + referenceBytes };
+    return { ...memory, referenceBytes, totalBytes: peakOf(memory) + referenceBytes };
   } finally {
     await engine.dispose();
   }

@@ -286,7 +286,7 @@ export class Model {
     await this.#parts.native.writeTensor(name, kind, data);
   }
 
-  /** Bytes held now, by purpose. */
+  /** Bytes by purpose. Activations, keys and values and sampling buffers are those of the last run, and never held all at once. */
   memory(): Memory {
     return this.#parts.native.memory();
   }

@@ -18,6 +18,18 @@ export const engineOptionsSchema = z
       .default('auto')
       .describe("Where models live. 'auto' takes the best device there is; a named device is a demand."),
     threads: count.max(256).optional().describe('Threads that compute, the job thread included. Default: every core.'),
+    pinThreads: z
+      .union([z.boolean(), z.array(z.int().nonnegative()).min(1)])
+      .default(false)
+      .describe(
+        'Keep every thread on a core of its own: true for the first cores there are, or the cores, of which `threads` is then the number by default. Linux only.',
+      ),
+    isa: z
+      .enum(['auto', 'amx', 'avx512-bf16', 'avx512', 'avx2', 'generic'])
+      .default('auto')
+      .describe(
+        "Instructions to compute with. 'auto': what the environment variable GAVEL_ISA names, else the best there are.",
+      ),
   })
   .describe('How an engine is made.');
 

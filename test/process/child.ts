@@ -23,6 +23,8 @@ export interface Ending {
 }
 
 export interface ChildOptions {
+  /** On top of this process's own. */
+  env?: Readonly<Record<string, string>>;
   nodeOptions?: readonly string[];
   /** Sent once the script has printed 'ready'. */
   signalWhenReady?: NodeJS.Signals;
@@ -32,8 +34,12 @@ export interface ChildOptions {
 /** A script that hangs is killed with SIGKILL, which the caller's expectations on code and signal then show. */
 export function runScript(body: string, options: ChildOptions = {}): Promise<Ending> {
   const { nodeOptions = [], signalWhenReady, timeoutMs = 60_000 } = options;
+  const env = { ...process.env, ...options.env };
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...nodeOptions, '--input-type=module', '-e', prelude + body], { cwd: root });
+    const child = spawn(process.execPath, [...nodeOptions, '--input-type=module', '-e', prelude + body], {
+      cwd: root,
+      env,
+    });
     const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
