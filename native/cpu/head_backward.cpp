@@ -11,7 +11,7 @@ namespace gavel::cpu {
 namespace {
 
 constexpr int64_t kTwoPassBytes = int64_t{12} << 20;
-constexpr int64_t kOnePassBytes = int64_t{116} << 20;
+constexpr int64_t kOnePassBytes = int64_t{112} << 20;
 
 // Everything one row block keeps in memory; sizes in elements of the tensors' dtype or fp32.
 struct BackwardBlock : HeadBlock {
@@ -176,7 +176,7 @@ void head_logprob_backward(Context& context, const HeadLogprob& p) {
                             (one_pass ? shape.tiles * 12 : 0);
   const int64_t bytes = one_pass ? kOnePassBytes : kTwoPassBytes;
   const int64_t block_rows =
-      std::min<int64_t>(round_up(p.num_targets, 32), std::clamp<int64_t>(bytes / row_bytes / 32 * 32, 64, 1024));
+      std::min<int64_t>(round_up(p.num_targets, 32), std::clamp<int64_t>(bytes / row_bytes / 32 * 32, 32, 1024));
   const int64_t row_steps = chain_steps(block_rows, shape.dtype);
   BackwardBlock block;
   float* carry[2] = {};
