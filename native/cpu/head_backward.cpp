@@ -192,7 +192,7 @@ void head_logprob_backward(Context& context, const HeadLogprob& p) {
     for (float*& row : carry) row = memory.take<float>(shape.hidden);
     if (one_pass) {
       block.kept = memory.take<float>(block_rows * kept_columns);
-      block.sums = memory.take<float>(block_rows * shape.tiles * 2);
+      block.sums = memory.take<float>(p.tile_sums == nullptr ? block_rows * shape.tiles * 2 : 0);
       block.moments = p.entropy != nullptr ? memory.take<float>(block_rows * shape.tiles) : nullptr;
     }
     return memory.used();
@@ -214,6 +214,7 @@ void head_logprob_backward(Context& context, const HeadLogprob& p) {
       });
     }
     if (one_pass) {
+      if (p.tile_sums != nullptr) block.sums = p.tile_sums + block.begin * shape.tiles * 2;
       head_score(context, path, p, shape, block);
       p.coefficients.fill(p.coefficients.objective, static_cast<int32_t>(block.begin),
                           static_cast<int32_t>(block.begin + count));
