@@ -3,7 +3,7 @@
 // peers'.
 //   kernel_bench THREADS auto|vector OP DTYPE SIZES...      operands are random, outputs start as NaN
 // `vector` leaves AMX out. Sizes: linear M N K pass(0 forward, 1 backward) | attention P G C Q K D | head_logprob T V H
-// [passes: 2, or 1] | rms_norm T H | swiglu T F | adamw N [bytes of a moment (4, 2, 1), master (1, 0)] | sample_token B
+// passes(1, 2) | rms_norm T H | swiglu T F | adamw N [bytes of a moment (4, 2, 1), master (1, 0)] | sample_token B
 // V top_p_percent | peak | read MiB
 #include <sys/resource.h>
 
@@ -195,7 +195,7 @@ Case head_logprob(Context& context, DType dtype, const std::vector<int64_t>& siz
   auto objective = std::make_shared<ClippedObjective>(ClippedObjective{
       p.logprob, advantage, coefficients, -std::log(static_cast<float>(v)), 1 / static_cast<float>(t)});
   made.held.push_back(objective);
-  if (sizes.size() > 3 && sizes[3] == 1) {
+  if (sizes.at(3) == 1) {
     p.coefficients = {objective.get(), ClippedObjective::fill};
     made.body = [&context, p] { cpu::head_logprob_backward(context, p); };
     return made;

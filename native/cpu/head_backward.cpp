@@ -36,8 +36,9 @@ void chunk_gradients(Context& context, const GemmPath& path, const HeadLogprob& 
   const size_t own_bytes = block.kept != nullptr ? 0 : head_logits_bytes(rows, groups);
   size_t stride = 0;
   uint8_t* const scratch = context.scratch->workers(context.pool->threads(), own_bytes, &stride);
-  context.pool->parallel_for(divide_up(rows.groups.count, groups) * tiles, [&](int64_t item, int worker) {
-    const int64_t tile = chunk.tile_begin + item % tiles, group = item / tiles * groups;
+  const int64_t parts = divide_up(rows.groups.count, groups);
+  context.pool->parallel_for(parts * tiles, [&](int64_t item, int worker) {
+    const int64_t tile = chunk.tile_begin + item / parts, group = item % parts * groups;
     const int64_t group_end = std::min(group + groups, rows.groups.count), columns = shape.columns(tile);
     const int64_t column = (tile - chunk.tile_begin) * kVocabularyTile;
     float* logits = block.kept != nullptr ? block.kept_tile(tile, rows.row(group))

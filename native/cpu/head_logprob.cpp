@@ -29,8 +29,10 @@ void head_score(Context& context, const GemmPath& path, const HeadLogprob& p, co
   const size_t own_bytes = block.kept != nullptr ? 0 : head_logits_bytes(rows, chunk);
   size_t stride = 0;
   uint8_t* const scratch = context.scratch->workers(context.pool->threads(), own_bytes, &stride);
-  context.pool->parallel_for(divide_up(rows.groups.count, chunk) * shape.tiles, [&](int64_t item, int worker) {
-    const int64_t tile = item % shape.tiles, group = item / shape.tiles * chunk;
+  const int64_t chunks = divide_up(rows.groups.count, chunk);
+  // All rows of a tile after one another: the weight is larger than the packed rows, and streams by once.
+  context.pool->parallel_for(chunks * shape.tiles, [&](int64_t item, int worker) {
+    const int64_t tile = item / chunks, group = item % chunks * chunk;
     const int64_t group_end = std::min(group + chunk, rows.groups.count), columns = shape.columns(tile);
     float* logits = block.kept != nullptr ? block.kept_tile(tile, rows.row(group))
                                           : reinterpret_cast<float*>(scratch + static_cast<size_t>(worker) * stride);
