@@ -69,10 +69,6 @@ void outer_item(const GemmPath& path, const OuterProduct& product, const RowGrou
     const int64_t k = groups.begin(group);
     float* const to = grad + k * kLanes;
     tile.rows = groups.size(group);
-    // The gradient of a large weight comes from memory: the next tile's while this one is computed.
-    const float* const next = to + tile.rows * kLanes;
-    const int64_t next_floats = std::min<int64_t>(tile.rows, k_even - k - tile.rows) * kLanes;
-    for (int64_t i = 0; i < next_floats; i += 16) __builtin_prefetch(next + i, 1, 3);
     tile.a = product.x + k * left_steps;
     tile.a_half = GemmPath::kUnit * left_steps;
     if (path.dtype == DType::f32) {
