@@ -3,7 +3,7 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { createEngine } from '../../src/engine/engine.js';
 import type { Group, Model } from '../../src/engine/model.js';
-import type { Objective } from '../../src/engine/options.js';
+import type { LoadModelOptions, Objective } from '../../src/engine/options.js';
 import { goldenFolder } from './golden.js';
 
 const noise = (index: number): number => Math.abs(Math.sin(index * 12.9898) * 43758.5453) % 1;
@@ -65,12 +65,12 @@ describe('the language head of a step', async () => {
     sapo: { kind: 'grpo', lossType: 'sapo' },
     quantile: { kind: 'grpo', lossType: 'dapo', topEntropyQuantile: 0.3 },
   } satisfies Record<string, Objective>;
-  const models = {
+  const models: Record<string, LoadModelOptions> = {
     'every weight, fp32': { dtype: 'fp32' },
     'every weight, bf16': { dtype: 'bf16' },
     'an adapter with token rows, bf16': { dtype: 'bf16', lora: { rank: 4, trainableTokens: [300, 5] } },
     'a frozen head, fp32': { dtype: 'fp32', lora: { rank: 4 } },
-  } as const;
+  };
 
   it.each(Object.entries(models))('%s: one pass has the bits of two', async (_name, options) => {
     const model = await engine.loadModel(`${goldenFolder}micro-text`, options);
