@@ -1,7 +1,7 @@
 // head_logprob, backward, per (block of targets, chunk of vocabulary): the gradient of the logits in the dtype of
 // `hidden`, then grad_hidden += dlogits W and grad_weight += dlogits^T hidden, all chains in fp32 and in ascending
-// order. The logits are computed again (two passes), or, where coefficients are asked for by blocks, scored here and
-// kept from one to the other (one pass). Same chains, same bits.
+// order. The logits are computed again (two passes), or, where coefficients are asked for by blocks and that is faster,
+// scored here and kept from one to the other (one pass). Same chains, same bits.
 #include <cstring>
 
 #include "cpu/head_block.h"
@@ -158,14 +158,17 @@ void zero_hidden(Context& context, const Tensor& grad_hidden) {
 void head_logprob_backward(Context& context, const HeadLogprob& p) {
   const HeadShape shape(p);
   const GemmPath path(context, shape.dtype);
-  const bool one_pass = p.coefficients.fill != nullptr;
   if (p.grad_hidden) zero_hidden(context, p.grad_hidden);
   if (p.num_targets == 0) return;
-  if (!p.grad_hidden && !p.grad_weight) {
-    if (!one_pass) return;
+  const bool wanted = p.grad_hidden || p.grad_weight, asked = p.coefficients.fill != nullptr;
+  // AMX computes logits again in less time than memory takes for them, and for a grad_weight that every block of few
+  // rows reads and writes.
+  const bool one_pass = wanted && asked && !path.amx;
+  if (asked && !one_pass) {
     head_logprob_forward(context, p);
-    return p.coefficients.fill(p.coefficients.objective, 0, p.num_targets);
+    p.coefficients.fill(p.coefficients.objective, 0, p.num_targets);
   }
+  if (!wanted) return;
   const int64_t size = static_cast<int64_t>(dtype_size(shape.dtype)), k_even = round_up(shape.hidden, 2);
   const int64_t k_panels = divide_up(shape.hidden, kLanes);
   const int64_t left_steps = path.left_steps(chain_steps(shape.hidden, shape.dtype));

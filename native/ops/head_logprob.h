@@ -33,8 +33,8 @@ struct HeadLogprob {
   // backward: d loss / d logprob and d loss / d entropy per target
   const float* grad_logprob = nullptr;  // [R]
   const float* grad_entropy = nullptr;  // [R] or null
-  // With it the backward is the whole pass: it gives the forward's outputs too and keeps logits from one to the other.
-  // Same bits, fewer products, up to 128 MB.
+  // With it the backward is the whole of it: it gives the forward's outputs too, and may keep logits from one to the
+  // other (up to 128 MB) instead of computing them twice. Same bits either way.
   HeadCoefficients coefficients;
   Tensor grad_hidden;  // [T, H], dtype of hidden: OVERWRITTEN, rows without targets become zero; or absent
   Tensor grad_weight;  // fp32, order of weight, accumulated; or absent (a frozen head skips it)
