@@ -1,17 +1,31 @@
-// Language head, log-prob and the clipped GRPO gradient back to hidden states and head.
+// Language head, log-prob and the clipped GRPO gradient back to hidden states and head: in one pass, which that gradient
+// allows, and in two, which others need. The peer is the same for both.
 import { logprobs } from 'gavel-rl/kernels';
 import { floats } from './operands.mjs';
 
-const shape = (t, v, h) => ({ shape: `T ${t}, V ${v}, H ${h}`, C: t, V: v, sizes: [t, v, h], peer: [t, v, h] });
+const shape = (t, v, h, passes = 1) => ({
+  shape: `T ${t}, V ${v}, H ${h}${passes === 1 ? '' : ', two passes'}`,
+  C: t,
+  V: v,
+  sizes: [t, v, h, passes],
+  peer: [t, v, h],
+});
 
 export default {
   op: 'head_logprob',
   dtypes: ['fp32', 'bf16'],
-  cases: [shape(1024, 4096, 256), shape(1024, 49152, 576), { ...shape(2048, 151936, 896), goal: true }],
-  quick: [shape(64, 512, 64)],
+  cases: [
+    shape(1024, 4096, 256),
+    shape(1024, 4096, 256, 2),
+    shape(1024, 49152, 576),
+    shape(1024, 49152, 576, 2),
+    { ...shape(2048, 151936, 896), goal: true },
+    shape(2048, 151936, 896, 2),
+  ],
+  quick: [shape(64, 512, 64), shape(64, 512, 64, 2)],
   memory: true,
-  call(dtype, [t, vocabulary, hiddenSize]) {
-    if (dtype !== 'fp32' || t * vocabulary > 1 << 23) return undefined;
+  call(dtype, [t, vocabulary, hiddenSize, passes]) {
+    if (dtype !== 'fp32' || passes !== 1 || t * vocabulary > 1 << 23) return undefined;
     const [hidden, weight] = [floats(t * hiddenSize), floats(vocabulary * hiddenSize)];
     const tokens = Int32Array.from({ length: t }, (_, i) => (i * 7919) % vocabulary);
     return {

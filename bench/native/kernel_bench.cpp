@@ -3,8 +3,8 @@
 // peers'.
 //   kernel_bench THREADS auto|vector OP DTYPE SIZES...      operands are random, outputs start as NaN
 // `vector` leaves AMX out. Sizes: linear M N K pass(0 forward, 1 backward) | attention P G C Q K D | head_logprob T V H
-// | rms_norm T H | swiglu T F | adamw N [bytes of a moment (4, 2, 1), master (1, 0)] | sample_token B V top_p_percent |
-// peak | read MiB
+// passes(1, 2) | rms_norm T H | swiglu T F | adamw N [bytes of a moment (4, 2, 1), master (1, 0)] | sample_token B
+// V top_p_percent | peak | read MiB
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -150,6 +150,20 @@ Case attention(Context& context, DType dtype, const std::vector<int64_t>& sizes)
   return made;
 }
 
+struct ClippedObjective {
+  const float *logprob, *advantage;
+  float* coefficients;
+  float old, share;
+  static void fill(void* objective, int32_t begin, int32_t end) {
+    const ClippedObjective& o = *static_cast<ClippedObjective*>(objective);
+    for (int32_t i = begin; i < end; ++i) {
+      const float ratio = std::exp(o.logprob[i] - o.old), a = o.advantage[i];
+      const bool clipped = (a > 0 && ratio > 1.2f) || (a < 0 && ratio < 0.8f);
+      o.coefficients[i] = clipped ? 0.0f : -ratio * a * o.share;
+    }
+  }
+};
+
 // Log-probs, the clipped GRPO gradient of each, and back through the head: what stands between hidden states and loss.
 Case head_logprob(Context& context, DType dtype, const std::vector<int64_t>& sizes) {
   const int64_t t = sizes.at(0), v = sizes.at(1), h = sizes.at(2);
@@ -176,16 +190,19 @@ Case head_logprob(Context& context, DType dtype, const std::vector<int64_t>& siz
   p.grad_hidden = made.poisoned({t, h}, dtype);
   p.grad_weight = made.zeros({round_up(v, kPanel), round_up(h, 2)});
   const float* advantage = made.array(std::move(advantages));
-  const float old = -std::log(static_cast<float>(v));
   made.flop = 6.0 * static_cast<double>(t) * static_cast<double>(v) * static_cast<double>(h);
   made.bytes = static_cast<double>(v * h) * static_cast<double>(dtype_size(dtype) + 4);
-  made.body = [&context, p, coefficients, advantage, old, count] {
+  auto objective = std::make_shared<ClippedObjective>(ClippedObjective{
+      p.logprob, advantage, coefficients, -std::log(static_cast<float>(v)), 1 / static_cast<float>(t)});
+  made.held.push_back(objective);
+  if (sizes.at(3) == 1) {
+    p.coefficients = {objective.get(), ClippedObjective::fill};
+    made.body = [&context, p] { cpu::head_logprob_backward(context, p); };
+    return made;
+  }
+  made.body = [&context, p, objective] {
     cpu::head_logprob_forward(context, p);
-    for (size_t i = 0; i < count; ++i) {
-      const float ratio = std::exp(p.logprob[i] - old), a = advantage[i];
-      const bool clipped = (a > 0 && ratio > 1.2f) || (a < 0 && ratio < 0.8f);
-      coefficients[i] = clipped ? 0.0f : -ratio * a / static_cast<float>(count);
-    }
+    ClippedObjective::fill(objective.get(), 0, p.num_targets);
     cpu::head_logprob_backward(context, p);
   };
   return made;

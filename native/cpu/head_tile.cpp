@@ -64,7 +64,7 @@ GAVEL_INLINE HeadTotals merge_body(const float* tile_sums, const float* moments,
 
 GAVEL_INLINE void gradient_body(float* z, int64_t columns, int64_t token, const HeadGradient& g) {
   for (int i = 0; i < kVocabularyTile; ++i) {
-    float d = z[i] * g.inverse_temperature - g.log_normalizer;
+    float d = z[i] * g.scale - g.log_normalizer;
     d = d < kLowestDifference ? kLowestDifference : d;
     // -grad_logprob - grad_entropy (log p + H), times p.
     const float weight = __builtin_fmaf(-g.grad_entropy, d + g.entropy, -g.grad_logprob);
@@ -134,12 +134,13 @@ GAVEL_TARGET_AVX512 TileSums sums_avx512(float* z, int64_t columns, float invers
 }
 
 GAVEL_TARGET_AVX512 void gradient_avx512(float* z, int64_t columns, int64_t token, const HeadGradient& g) {
-  const __m512 inverse_temperature = _mm512_set1_ps(g.inverse_temperature), log_z = _mm512_set1_ps(g.log_normalizer);
+  const __m512 inverse_temperature = _mm512_set1_ps(g.inverse_temperature), scale = _mm512_set1_ps(g.scale);
+  const __m512 log_z = _mm512_set1_ps(g.log_normalizer);
   const __m512 entropy = _mm512_set1_ps(g.entropy), floor = _mm512_set1_ps(kLowestDifference);
   const __m512 grad_logprob = _mm512_set1_ps(g.grad_logprob), minus_entropy = _mm512_set1_ps(-g.grad_entropy);
   const __m512 minus_logprob = _mm512_set1_ps(-g.grad_logprob);
   for (int i = 0; i < kVocabularyTile; i += 16) {
-    __m512 d = _mm512_sub_ps(_mm512_mul_ps(_mm512_loadu_ps(z + i), inverse_temperature), log_z);
+    __m512 d = _mm512_sub_ps(_mm512_mul_ps(_mm512_loadu_ps(z + i), scale), log_z);
     d = _mm512_max_ps(floor, d);
     const __m512 weight = _mm512_fmadd_ps(minus_entropy, _mm512_add_ps(d, entropy), minus_logprob);
     __m512 value = _mm512_mul_ps(exp_lanes(d), weight);

@@ -57,9 +57,11 @@ HeadTotals head_merge(const float* tile_sums, const float* moments, int64_t tile
 
 // What one target contributes to d loss / d logits.
 struct HeadGradient {
-  float inverse_temperature, log_normalizer, entropy, grad_logprob, grad_entropy;
+  float inverse_temperature = 1;
+  float scale = 1;  // what the logits are still to be multiplied by: inverse_temperature, or 1 where that is done
+  float log_normalizer = 0, entropy = 0, grad_logprob = 0, grad_entropy = 0;
 };
-// 256 raw logits -> d loss / d logits in place, zero from `columns` on. token is relative to the tile; outside: no
+// 256 logits -> d loss / d logits in place, zero from `columns` on. token is relative to the tile; outside: no
 // token.
 void head_tile_gradient(Isa isa, float* logits, int64_t columns, int64_t token, const HeadGradient& gradient);
 

@@ -10,6 +10,14 @@ namespace gavel {
 
 inline constexpr int32_t kVocabularyTile = 256;
 
+// Of an objective whose gradient at a target follows from that target alone: `fill` is called when log-prob (and
+// entropy) of targets [begin, end) are there, on the calling thread, blocks in ascending order, and writes their
+// grad_logprob (and grad_entropy).
+struct HeadCoefficients {
+  void* objective = nullptr;
+  void (*fill)(void* objective, int32_t begin, int32_t end) = nullptr;
+};
+
 struct HeadLogprob {
   Tensor hidden;                               // [T, H]
   Tensor weight;                               // [V, H], panels
@@ -25,6 +33,9 @@ struct HeadLogprob {
   // backward: d loss / d logprob and d loss / d entropy per target
   const float* grad_logprob = nullptr;  // [R]
   const float* grad_entropy = nullptr;  // [R] or null
+  // With it the backward is the whole of it: it gives the forward's outputs too, and may keep logits from one to the
+  // other (up to 128 MB) instead of computing them twice. Same bits either way.
+  HeadCoefficients coefficients;
   Tensor grad_hidden;  // [T, H], dtype of hidden: OVERWRITTEN, rows without targets become zero; or absent
   Tensor grad_weight;  // fp32, order of weight, accumulated; or absent (a frozen head skips it)
 };

@@ -64,7 +64,11 @@ void head_logprob_forward(Context&, const HeadLogprob& p) {
   }
 }
 
-void head_logprob_backward(Context&, const HeadLogprob& p) {
+void head_logprob_backward(Context& context, const HeadLogprob& p) {
+  if (p.coefficients.fill != nullptr) {
+    head_logprob_forward(context, p);
+    p.coefficients.fill(p.coefficients.objective, 0, p.num_targets);
+  }
   const int64_t vocabulary = p.weight.rows(), hidden = p.weight.cols();
   std::vector<double> grad_hidden(p.grad_hidden ? static_cast<size_t>(p.hidden.rows() * hidden) : 0, 0.0);
   std::vector<double> grad_weight(p.grad_weight ? static_cast<size_t>(vocabulary * hidden) : 0, 0.0);

@@ -276,6 +276,11 @@ bool clips_ratio(PolicyLoss loss) {
   return loss != PolicyLoss::cispo && loss != PolicyLoss::sapo && loss != PolicyLoss::vespo;
 }
 
+bool is_token_local(const GrpoLossOptions& options) {
+  return options.level == ImportanceLevel::token && options.loss != PolicyLoss::vespo &&
+         options.off_policy_threshold == std::numeric_limits<double>::infinity();
+}
+
 template <class Real>
 double grpo_loss(const GrpoLossOptions& options, const GrpoLossInputs<Real>& inputs, Real* grad_logprob,
                  Real* grad_entropy, GrpoMetrics* metrics) {

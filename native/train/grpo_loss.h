@@ -77,6 +77,9 @@ struct GrpoMetrics {
 /// Losses that clip the ratio, the only ones `delta` and `dual_clip` mean something to.
 bool clips_ratio(PolicyLoss loss);
 
+/// The gradient of a target needs no other target's log-prob: no ratio, weight or drift of a whole sequence.
+bool is_token_local(const GrpoLossOptions& options);
+
 /// Returns this micro-batch's share of the step's loss and writes d loss / d logprob (grad_logprob, all targets) and,
 /// where grad_entropy is given, d loss / d entropy. Computed in double in ascending order; instantiated for float and
 /// double.

@@ -82,34 +82,60 @@ Status StepObjectives::check() const {
   return Status::success();
 }
 
-Status StepObjectives::apply(const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs,
-                             const std::vector<float>& entropies, std::vector<float>* grad_logprobs,
-                             std::vector<float>* grad_entropies) {
+bool StepObjectives::token_local() const {
+  for (const Objective& objective : objectives_) {
+    if (objective.weight == 0 || objective.kind == Objective::Kind::nll) continue;
+    if (objective.kind != Objective::Kind::grpo || !is_token_local(objective.grpo.loss)) return false;
+    if (wants_entropy_threshold(objective.grpo) && entropy_thresholds_.empty()) return false;
+  }
+  return true;
+}
+
+void StepObjectives::gradients(const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs,
+                               const std::vector<float>& entropies, std::vector<float>* grad_logprobs,
+                               std::vector<float>* grad_entropies) const {
+  Sums dropped;
+  apply(batch, logprobs, entropies, grad_logprobs, grad_entropies, &dropped);
+}
+
+void StepObjectives::apply(const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs,
+                           const std::vector<float>& entropies, std::vector<float>* grad_logprobs,
+                           std::vector<float>* grad_entropies) {
   if (entropy_thresholds_.empty()) set_step_entropies(batch, entropies);
+  apply(batch, logprobs, entropies, grad_logprobs, grad_entropies, &sums_);
+}
+
+void StepObjectives::apply(const std::vector<const GroupInput*>& batch, const std::vector<float>& logprobs,
+                           const std::vector<float>& entropies, std::vector<float>* grad_logprobs,
+                           std::vector<float>* grad_entropies, Sums* sums) const {
+  std::fill(grad_logprobs->begin(), grad_logprobs->end(), 0.0f);
+  std::fill(grad_entropies->begin(), grad_entropies->end(), 0.0f);
   std::vector<float> own_grad(logprobs.size()), own_entropy_grad(grad_entropies->size());
   for (size_t i = 0; i < objectives_.size(); ++i) {
     const Objective& objective = objectives_[i];
     if (objective.weight == 0) continue;
     if (objective.kind == Objective::Kind::nll) {
-      apply_nll(objective, batch, logprobs, grad_logprobs);
+      apply_nll(objective, batch, logprobs, grad_logprobs, sums);
       continue;
     }
-    const bool moves_entropy = objective.kind == Objective::Kind::grpo && !own_entropy_grad.empty();
-    loss_ += objective.weight *
-             (objective.kind == Objective::Kind::grpo
-                  ? apply_grpo(objective.grpo, counts_, entropy_thresholds_[i], batch, logprobs, entropies, &own_grad,
-                               moves_entropy ? &own_entropy_grad : nullptr, &grpo_metrics_)
-                  : apply_dpo(objective.dpo, groups_, batch, logprobs, &own_grad, &dpo_metrics_));
+    const bool is_grpo = objective.kind == Objective::Kind::grpo;
+    const bool moves_entropy = is_grpo && !own_entropy_grad.empty();
+    // A fixed threshold is known before set_step_entropies().
+    const double threshold =
+        entropy_thresholds_.empty() ? objective.grpo.loss.entropy_threshold : entropy_thresholds_[i];
+    sums->loss +=
+        objective.weight * (is_grpo ? apply_grpo(objective.grpo, counts_, threshold, batch, logprobs, entropies,
+                                                 &own_grad, moves_entropy ? &own_entropy_grad : nullptr, &sums->grpo)
+                                    : apply_dpo(objective.dpo, groups_, batch, logprobs, &own_grad, &sums->dpo));
     const float weight = static_cast<float>(objective.weight);
     for (size_t t = 0; t < own_grad.size(); ++t) (*grad_logprobs)[t] += weight * own_grad[t];
     if (!moves_entropy) continue;
     for (size_t t = 0; t < own_entropy_grad.size(); ++t) (*grad_entropies)[t] += weight * own_entropy_grad[t];
   }
-  return Status::success();
 }
 
 void StepObjectives::apply_nll(const Objective& objective, const std::vector<const GroupInput*>& batch,
-                               const std::vector<float>& logprobs, std::vector<float>* grad) {
+                               const std::vector<float>& logprobs, std::vector<float>* grad, Sums* sums) const {
   std::vector<float> weights(logprobs.size()), own_grad(logprobs.size());
   for_each_completion(batch, [&](const CompletionInput& completion, size_t first) {
     double weight = objective.weight;
@@ -120,19 +146,19 @@ void StepObjectives::apply_nll(const Objective& objective, const std::vector<con
     for (size_t j = 0; j < completion.tokens.size(); ++j) {
       if (!active(completion, j)) continue;
       weights[first + j] = static_cast<float>(weight);
-      nll_sum_ -= logprobs[first + j];
-      ++nll_tokens_;
+      sums->nll -= logprobs[first + j];
+      ++sums->nll_tokens;
     }
   });
-  loss_ += nll_loss(static_cast<int64_t>(logprobs.size()), logprobs.data(), weights.data(), own_grad.data());
+  sums->loss += nll_loss(static_cast<int64_t>(logprobs.size()), logprobs.data(), weights.data(), own_grad.data());
   for (size_t t = 0; t < own_grad.size(); ++t) (*grad)[t] += own_grad[t];
 }
 
 void StepObjectives::finish(StepResult* result) const {
-  result->loss = loss_;
-  if (has_nll_) result->metrics["nll"] = nll_tokens_ > 0 ? nll_sum_ / nll_tokens_ : 0.0;
-  if (has_dpo_) name_dpo_metrics(dpo_metrics_, &result->metrics);
-  if (has_grpo_) name_grpo_metrics(grpo_options_, grpo_metrics_, &result->metrics);
+  result->loss = sums_.loss;
+  if (has_nll_) result->metrics["nll"] = sums_.nll_tokens > 0 ? sums_.nll / sums_.nll_tokens : 0.0;
+  if (has_dpo_) name_dpo_metrics(sums_.dpo, &result->metrics);
+  if (has_grpo_) name_grpo_metrics(grpo_options_, sums_.grpo, &result->metrics);
 }
 
 }  // namespace gavel

@@ -7,6 +7,7 @@
 
 #include "model/pack.h"
 #include "ops/builders.h"
+#include "train/head_pass.h"
 #include "train/micro_batches.h"
 #include "train/objectives.h"
 #include "train/planned_run.h"
@@ -202,11 +203,7 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
     if (status.ok()) status = pack.build(model_.architecture(), batch);
     if (!status.ok()) break;
     const PackTargets& targets = pack.targets();
-    const size_t count = targets.rows.size();
-    const size_t outputs = static_cast<size_t>(completion_tokens_of(batch));
-    std::vector<float> logprob(count), normalizer(count), entropy(step.needs_entropy() ? count : 0);
-    std::vector<float> grad_logprob(count), grad_entropy(step.has_entropy_gradient() ? count : 0);
-    std::vector<float> ordered(outputs), ordered_entropy(step.needs_entropy() ? outputs : 0);
+    HeadPass head_pass(step, batch, targets, static_cast<size_t>(completion_tokens_of(batch)));
     weights.adapter().first_row = dropout_rows_;
     status = run_pass([&] {
       Tape tape(context_, cpu_ops(), model_.arena(), grads, {true, options.activation_checkpointing});
@@ -226,36 +223,16 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
         scores.seed(tape, grad_mu, grad_log_sigma, fills);
       }
       if (speaks) {
-        HeadLogprob head = head_of(model_, hidden, targets, logprob.data(), normalizer.data());
-        head.entropy = step.needs_entropy() ? entropy.data() : nullptr;
-        if (!tape.dry()) {
-          cpu_ops()[Op::head_logprob].forward(context_, &head);
-          for (size_t r = 0; r < count; ++r) ordered[static_cast<size_t>(targets.output[r])] = logprob[r];
-          if (step.needs_entropy()) {
-            for (size_t r = 0; r < count; ++r) ordered_entropy[static_cast<size_t>(targets.output[r])] = entropy[r];
-          }
-          std::vector<float> grad(outputs), grad_of_entropy(step.has_entropy_gradient() ? outputs : 0);
-          GAVEL_RETURN_IF_ERROR(step.apply(batch, ordered, ordered_entropy, &grad, &grad_of_entropy));
-          for (size_t r = 0; r < count; ++r) grad_logprob[r] = grad[static_cast<size_t>(targets.output[r])];
-          if (step.has_entropy_gradient()) {
-            for (size_t r = 0; r < count; ++r)
-              grad_entropy[r] = grad_of_entropy[static_cast<size_t>(targets.output[r])];
-          }
-        }
-        head.grad_logprob = grad_logprob.data();
-        head.grad_entropy = step.has_entropy_gradient() ? grad_entropy.data() : nullptr;
+        HeadLogprob head = head_of(model_, hidden, targets, nullptr, nullptr);
         head.grad_weight = grads[static_cast<size_t>(model_.architecture().head)];
         if (tape.requires_grad(hidden.id)) head.grad_hidden = tape.seed(hidden);
-        if (!tape.dry()) {
-          cpu_ops()[Op::head_logprob].backward(context_, &head);
-          add_token_row_gradients(weights, head);
-        }
+        if (!tape.dry()) add_token_row_gradients(weights, head_pass.run(context_, head));
       }
       if (tape.requires_grad(hidden.id) || scores.requires_grad(tape)) tape.backward();
       return Status(tape.status());
     });
     if (!status.ok()) break;
-    if (speaks) place_tokens(groups, first_tokens, batch, ordered, &result->logprobs);
+    if (speaks) place_tokens(groups, first_tokens, batch, head_pass.logprobs(), &result->logprobs);
     result->packed_tokens += pack.view().num_tokens;
     dropout_rows_ += static_cast<uint32_t>(pack.view().num_tokens);
     ++result->micro_batches;
