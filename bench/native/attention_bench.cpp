@@ -1,7 +1,7 @@
 // Attention on one machine: GFLOP/s of the forward and backward of packed groups, and the time a decoding row spends on
 // one block of 64 keys. Useful FLOP only: pairs the mask keeps, 4 D a pair forward and 10 D backward. Prints the fp32
 // FMA and vdpbf16ps rates of the same run, because a share of peak means nothing without them.
-//   attention_bench [threads = 1] [repeats = 7] [auto|vector] [part of a case's name]     vector leaves AMX out
+//   attention_bench [threads = 1] [repeats = 7] [auto|vector] [part of a case's name] [f32|bf16]     vector leaves AMX out
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -171,7 +171,11 @@ int main(int argc, char** argv) {
   std::printf("%s%s, %d threads, medians of %d\n", isa_name(context.isa), context.amx ? " and amx" : "", threads,
               repeats);
   const std::string wanted = argc > 4 ? argv[4] : "";
-  const auto skipped = [&](const char* name) { return std::string(name).find(wanted) == std::string::npos; };
+  const std::string wanted_dtype = argc > 5 ? argv[5] : "";
+  const auto skipped = [&](const char* name, DType dtype) {
+    return std::string(name).find(wanted) == std::string::npos ||
+           std::string(name_of(dtype)).find(wanted_dtype) == std::string::npos;
+  };
 #if defined(__x86_64__)
   if (context.isa == Isa::avx512_bf16) print_peak(pool);
 #endif
@@ -187,8 +191,8 @@ int main(int argc, char** argv) {
                            {"P 1000 G 8 C 256, 14:2 of 64", 14, 2, 64, 1000, 8, 256, 1},
                            {"32 x (P 30 G 8 C 25), 8:4 of 32", 8, 4, 32, 30, 8, 25, 32}};
   for (const Shape4& shape : shapes) {
-    if (skipped(shape.name)) continue;
     for (DType dtype : {DType::f32, DType::bf16}) {
+      if (skipped(shape.name, dtype)) continue;
       OwnedPlan plan = group_plan(shape.prompt, shape.completions, shape.length, shape.groups);
       const int64_t blocks = plan.num_blocks;
       Setup setup(std::move(plan), blocks, shape.query_heads, shape.kv_heads, shape.head_dim, dtype);
@@ -211,8 +215,8 @@ int main(int argc, char** argv) {
                             {"1 row, 14:2 heads of 64, 16 blocks", 14, 2, 1, 1, 0, 1024},
                             {"8 x G 8, 14:2 of 64, 8 + 2 blocks", 14, 2, 8, 8, 8, 128}};
   for (const Decode& shape : decodes) {
-    if (skipped(shape.name)) continue;
     for (DType dtype : {DType::f32, DType::bf16}) {
+      if (skipped(shape.name, dtype)) continue;
       OwnedPlan plan = decode_plan(shape.groups, shape.group_size, shape.shared_blocks, shape.own_keys);
       Setup setup(std::move(plan), 1024 * 4, shape.query_heads, shape.kv_heads, 64, dtype);
       const double time = median(threads, repeats * 5, [&] { cpu::attention_forward(context, setup.p); });
