@@ -23,17 +23,24 @@ GAVEL_TARGET_AMX void configure() {
   load_tile_config(config);
 }
 
-// c[32][32] (+)= left[32][2 * pairs of depth] right[pairs of depth][32]; strides in bytes.
+// A left operand of 32 rows, `row` bytes apart; `step` bytes from 32 of depth to the next.
+struct Left {
+  const bf16_t* data;
+  int32_t row, step;
+};
+
+// c[32][32] (+)= left[32][32 * depth] right[16 * depth pairs][32 columns]; rows of c are c_bytes apart.
 struct Product32 {
-  const bf16_t* left;
+  Left left;
   const uint32_t* right;
   float* c;
-  int32_t left_bytes, right_bytes, c_bytes, depth;
+  int32_t c_bytes, depth;
   bool accumulate;
 };
 
 GAVEL_TARGET_AMX __attribute__((noinline)) void multiply(const Product32& x) {
-  const auto* left = reinterpret_cast<const uint8_t*>(x.left);
+  constexpr int64_t kRightBytes = 128;
+  const auto* left = reinterpret_cast<const uint8_t*>(x.left.data);
   const auto* right = reinterpret_cast<const uint8_t*>(x.right);
   auto* c = reinterpret_cast<uint8_t*>(x.c);
   uint8_t* const c_next = c + 16 * int64_t{x.c_bytes};
@@ -49,13 +56,13 @@ GAVEL_TARGET_AMX __attribute__((noinline)) void multiply(const Product32& x) {
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (int32_t i = 0; i < x.depth; ++i, left += 64, right += 16 * int64_t{x.right_bytes}) {
-    _tile_loadd(6, right, x.right_bytes);
-    _tile_loadd(4, left, x.left_bytes);
+  for (int32_t i = 0; i < x.depth; ++i, left += x.left.step, right += 16 * kRightBytes) {
+    _tile_loadd(6, right, kRightBytes);
+    _tile_loadd(4, left, x.left.row);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, right + 64, x.right_bytes);
+    _tile_loadd(7, right + 64, kRightBytes);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, left + 16 * int64_t{x.left_bytes}, x.left_bytes);
+    _tile_loadd(5, left + 16 * int64_t{x.left.row}, x.left.row);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
@@ -81,7 +88,7 @@ class ProductQueue {
   }
 
  private:
-  static constexpr uint32_t kCapacity = 128;  // a block: 3 products of 2 x 8 x 4 at most, of which dV and dK have depth
+  static constexpr uint32_t kCapacity = 128;  // a block has 2 x 16 for dV and dK and 8 a group for dQ at head_dim 256
   Product32 products_[kCapacity];
   uint32_t begin_ = 0, end_ = 0;
 };
@@ -95,11 +102,11 @@ GAVEL_TARGET_AMX GAVEL_INLINE void store_pairs(__m512i first, __m512i second, ui
   _mm512_storeu_si512(out + 16, _mm512_permutex2var_epi64(low, odd, high));
 }
 
-// out[pair][width] from rows[2 * pair] and rows[2 * pair + 1], `width` (a multiple of 32) elements each.
+// Panels of 32: out[d / 32][pair][d % 32] from rows[2 * pair] and rows[2 * pair + 1], `width` elements each.
 GAVEL_TARGET_AMX void interleave(const bf16_t* rows, int32_t count, int32_t width, uint32_t* out) {
-  for (int32_t row = 0; row < count; row += 2, rows += 2 * width, out += width) {
+  for (int32_t row = 0; row < count; row += 2, rows += 2 * width, out += 32) {
     for (int32_t d = 0; d < width; d += 32) {
-      store_pairs(_mm512_loadu_si512(rows + d), _mm512_loadu_si512(rows + width + d), out + d);
+      store_pairs(_mm512_loadu_si512(rows + d), _mm512_loadu_si512(rows + width + d), out + int64_t{d} * count / 2);
     }
   }
 }
@@ -119,11 +126,12 @@ struct Buffers {
   bf16_t* blocks = nullptr;                      // per block: K, V [64][width], K^T [width][64]
   float* sums = nullptr;                         // per block: dK, dV
   bf16_t *query = nullptr, *grad_out = nullptr;  // [queries][width]
+  // Right operands lie in panels of 32 columns: [queries / 32][width / 2][32] and [width / 32][queries / 2][32].
   uint32_t *query_words = nullptr, *grad_out_words = nullptr, *query_pairs = nullptr, *grad_out_pairs = nullptr;
-  float *grad_query = nullptr, *grad_query_rows = nullptr;  // [width][queries] and its transpose
+  float *grad_query = nullptr, *grad_query_rows = nullptr;  // [queries / 32][width][32], and [queries][width]
   float *scores = nullptr, *gradients = nullptr;            // [2][64][32]
-  bf16_t *p = nullptr, *ds = nullptr;                       // [2][64][queries]
-  uint32_t* ds_pairs = nullptr;                             // [2][32][queries]
+  bf16_t *p = nullptr, *ds = nullptr;                       // [2][queries / 32][64][32]
+  uint32_t* ds_pairs = nullptr;                             // [2][queries / 32][32][32]
   float *lse = nullptr, *mean = nullptr;
   int32_t *seen = nullptr, *first_place = nullptr;
 
@@ -217,7 +225,9 @@ class AmxBackward {
     // Pairs of keys by dimension, then dimensions by pairs; the buffer of dQ is free.
     auto* const pairs = reinterpret_cast<uint32_t*>(work_.grad_query);
     interleave(keys, kKeyBlock, static_cast<int32_t>(width), pairs);
-    transpose(pairs, kKeyBlock / 2, static_cast<int32_t>(width), work_.keys_transposed(place));
+    for (int64_t d = 0; d < width; d += 32) {
+      transpose(pairs + d * kKeyBlock / 2, kKeyBlock / 2, 32, work_.keys_transposed(place) + d * kKeyBlock);
+    }
   }
 
   // Queries of rows [begin, end), which have one list of blocks, through all of it.
@@ -260,8 +270,10 @@ class AmxBackward {
         work_.seen[query] = plan_.row_keys[row];
       }
     }
-    transpose(work_.query, queries_, width / 2, work_.query_words);
-    transpose(work_.grad_out, queries_, width / 2, work_.grad_out_words);
+    for (int64_t first = 0; first < queries_; first += kGroup) {
+      transpose(work_.query + first * width, kGroup, width / 2, work_.query_words + first * width / 2);
+      transpose(work_.grad_out + first * width, kGroup, width / 2, work_.grad_out_words + first * width / 2);
+    }
     interleave(work_.query, queries_, width, work_.query_pairs);
     interleave(work_.grad_out, queries_, width, work_.grad_out_pairs);
     std::fill_n(work_.grad_query, queries_ * work_.width, 0.0f);
@@ -275,7 +287,9 @@ class AmxBackward {
 
   GAVEL_TARGET_AMX void store_queries(int32_t begin, int32_t end) {
     const auto width = static_cast<int32_t>(work_.width);
-    transpose(work_.grad_query, width, queries_, work_.grad_query_rows);
+    for (int64_t first = 0; first < queries_; first += kGroup) {
+      transpose(work_.grad_query + first * width, width, kGroup, work_.grad_query_rows + first * width);
+    }
     const __m512 scale = _mm512_set1_ps(p_.scale);
     for (int32_t row = begin, query = 0; row < end; ++row) {
       for (int32_t i = 0; i < group_; ++i, ++query) {
@@ -316,13 +330,22 @@ class AmxBackward {
 
   // Raw scores and dP of 32 queries: [keys][32].
   void push_scores(int32_t place, int32_t keys, int32_t first, int32_t turn) {
-    const auto left_bytes = static_cast<int32_t>(work_.width * 2), depth = static_cast<int32_t>(work_.width / 32);
+    const auto row_bytes = static_cast<int32_t>(work_.width * 2), depth = static_cast<int32_t>(work_.width / 32);
+    const int64_t column = first * work_.width / 2;
     for (int32_t key = 0; key < keys; key += 32) {
       const int64_t row = key * work_.width, at = (turn * kKeyBlock + key) * kGroup;
-      now_.push({work_.keys(place) + row, work_.query_words + first, work_.scores + at, left_bytes, queries_ * 4,
-                 kGroup * 4, depth, false});
-      now_.push({work_.values(place) + row, work_.grad_out_words + first, work_.gradients + at, left_bytes,
-                 queries_ * 4, kGroup * 4, depth, false});
+      now_.push({{work_.keys(place) + row, row_bytes, 64},
+                 work_.query_words + column,
+                 work_.scores + at,
+                 kGroup * 4,
+                 depth,
+                 false});
+      now_.push({{work_.values(place) + row, row_bytes, 64},
+                 work_.grad_out_words + column,
+                 work_.gradients + at,
+                 kGroup * 4,
+                 depth,
+                 false});
     }
   }
 
@@ -330,23 +353,37 @@ class AmxBackward {
   void push_gradients(int32_t place, int32_t keys, int32_t begin, int32_t end) {
     const auto width = static_cast<int32_t>(work_.width);
     const int64_t turn = int64_t{turn_} * kKeyBlock * queries_;
-    const bf16_t *p = work_.p + turn + begin, *ds = work_.ds + turn + begin;
+    const bf16_t *p = work_.p + turn + begin * kKeyBlock, *ds = work_.ds + turn + begin * kKeyBlock;
     const uint32_t* ds_pairs = work_.ds_pairs + turn / 2;
+    constexpr int32_t kStep = kKeyBlock * 64;  // from 32 queries of p or dS to the next
     const int32_t depth = (end - begin) / 32;
-    for (int32_t key = 0; key < keys; key += 32) {
-      for (int32_t d = 0; d < width; d += 32) {
-        const int64_t at = key * work_.width + d, row = int64_t{begin} / 2 * width + d;
-        later_.push({p + int64_t{key} * queries_, work_.grad_out_pairs + row, sums_.values(place) + at, queries_ * 2,
-                     width * 4, width * 4, depth, true});
-        later_.push({ds + int64_t{key} * queries_, work_.query_pairs + row, sums_.keys(place) + at, queries_ * 2,
-                     width * 4, width * 4, depth, true});
+    for (int32_t d = 0; d < width; d += 32) {
+      const int64_t column = (int64_t{d} * queries_ + begin * 32) / 2;
+      for (int32_t key = 0; key < keys; key += 32) {
+        later_.push({{p + key * 32, 64, kStep},
+                     work_.grad_out_pairs + column,
+                     sums_.values(place) + key * work_.width + d,
+                     width * 4,
+                     depth,
+                     true});
+      }
+      for (int32_t key = 0; key < keys; key += 32) {
+        later_.push({{ds + key * 32, 64, kStep},
+                     work_.query_pairs + column,
+                     sums_.keys(place) + key * work_.width + d,
+                     width * 4,
+                     depth,
+                     true});
       }
     }
-    for (int32_t d = 0; d < width; d += 32) {
-      for (int32_t first = begin; first < end; first += kGroup) {
-        later_.push({work_.keys_transposed(place) + d * kKeyBlock, ds_pairs + first,
-                     work_.grad_query + int64_t{d} * queries_ + first, kKeyBlock * 2, queries_ * 4, queries_ * 4,
-                     keys / 32, true});
+    for (int32_t first = begin; first < end; first += kGroup) {
+      for (int32_t d = 0; d < width; d += 32) {
+        later_.push({{work_.keys_transposed(place) + d * kKeyBlock, kKeyBlock * 2, 64},
+                     ds_pairs + first * kKeyBlock / 2,
+                     work_.grad_query + (int64_t{first} * width + d * kGroup),
+                     kGroup * 4,
+                     keys / 32,
+                     true});
       }
     }
   }
@@ -360,13 +397,13 @@ class AmxBackward {
     const __m512i seen[2] = {_mm512_loadu_si512(work_.seen + first), _mm512_loadu_si512(work_.seen + first + 16)};
     const float* scores = work_.scores + turn * kKeyBlock * kGroup;
     const float* gradients = work_.gradients + turn * kKeyBlock * kGroup;
-    const int64_t at = int64_t{turn_} * kKeyBlock * queries_ + first;
+    const int64_t at = (int64_t{turn_} * queries_ + first) * kKeyBlock;
     bf16_t *p_rows = work_.p + at, *ds_rows = work_.ds + at;
-    uint32_t* pairs = work_.ds_pairs + int64_t{turn_} * kKeyBlock / 2 * queries_ + first;
-    for (int32_t key = 0; key < keys; key += 2, pairs += queries_) {
+    uint32_t* pairs = work_.ds_pairs + at / 2;
+    for (int32_t key = 0; key < keys; key += 2, pairs += kGroup) {
       if (key % 4 == 0 && !now_.run_one()) later_.run_one();
       __m512i ds_pair[2];
-      for (int i = 0; i < 2; ++i, scores += kGroup, gradients += kGroup, p_rows += queries_, ds_rows += queries_) {
+      for (int i = 0; i < 2; ++i, scores += kGroup, gradients += kGroup, p_rows += kGroup, ds_rows += kGroup) {
         __m512 p[2], ds[2];
         for (int v = 0; v < 2; ++v) {
           p[v] = exp2_lanes(_mm512_fmsub_ps(_mm512_load_ps(scores + 16 * v), power, lse[v]));
