@@ -2,7 +2,6 @@
 // order. A work item is (tile, key-value head): all query heads of that head, block by block, so a block is read into
 // cache once for all of them. Which queries share a visit is free: see attention_block.h.
 #include <algorithm>
-#include <vector>
 
 #include "cpu/attention_amx.h"
 #include "cpu/attention_block.h"
@@ -15,28 +14,6 @@ namespace {
 
 // From so many queries on, widening a block of bf16 once costs less than it saves.
 constexpr int32_t kWidenQueries = 18;
-
-// Tiles that go on where the last one ends and share its blocks become one, up to so many queries: a block is then read
-// once for all of them. With few items for each thread they stay apart.
-constexpr int32_t kTileQueries = 128;
-constexpr int64_t kItemsPerThread = 16;
-
-std::vector<QueryTile> merged_tiles(const AttentionPlan& plan, int32_t kv_heads, int32_t group, int threads) {
-  std::vector<QueryTile> tiles;
-  const bool enough = int64_t{plan.num_tiles} * kv_heads >= kItemsPerThread * threads;
-  for (int32_t i = 0; i < plan.num_tiles; ++i) {
-    const QueryTile& next = plan.tiles[i];
-    QueryTile* last = enough && !tiles.empty() ? &tiles.back() : nullptr;
-    if (last != nullptr && last->row_begin + last->row_count == next.row_begin &&
-        last->shared_begin == next.shared_begin && last->shared_count == next.shared_count &&
-        (last->row_count + next.row_count) * group <= kTileQueries) {
-      last->row_count += next.row_count;
-    } else {
-      tiles.push_back(next);
-    }
-  }
-  return tiles;
-}
 
 // Floats of a worker: states of a tile's queries, and for bf16 their widened form and one widened block.
 int64_t workspace_floats(int32_t queries, int32_t head_dim, bool widen) {
@@ -148,9 +125,8 @@ void attention_forward(Context& context, const Attention& p) {
   const AttentionPlan& plan = *p.plan;
   fill_store(context, layout);
 
-  const std::vector<QueryTile> tiles = merged_tiles(plan, p.kv_heads, layout.group, context.pool->threads());
   int32_t rows = 0;
-  for (const QueryTile& tile : tiles) rows = std::max(rows, tile.row_count);
+  for (int32_t i = 0; i < plan.num_tiles; ++i) rows = std::max(rows, plan.tiles[i].row_count);
   const int32_t queries = rows * layout.group;
   const bool amx = context.amx && p.qkv.dtype == DType::bf16;
   const AttentionKernels kernels = attention_kernels(context.isa, p.qkv.dtype);
@@ -161,10 +137,10 @@ void attention_forward(Context& context, const Attention& p) {
       context.scratch->workers(context.pool->threads(), static_cast<size_t>(floats) * sizeof(float), &stride);
   // Tiles of one head after another: its blocks stay in cache from tile to tile. Later rows of a sequence see more
   // keys: the long items first, so that no thread is left with one at the end.
-  const auto count = static_cast<int64_t>(tiles.size());
-  context.pool->parallel_for(count * p.kv_heads, [&](int64_t index, int worker) {
-    const QueryTile& tile = tiles[static_cast<size_t>(count - 1 - index % count)];
-    const auto head = static_cast<int32_t>(index / count);
+  const int64_t items = int64_t{plan.num_tiles} * p.kv_heads;
+  context.pool->parallel_for(items, [&](int64_t index, int worker) {
+    const QueryTile& tile = plan.tiles[plan.num_tiles - 1 - index % plan.num_tiles];
+    const auto head = static_cast<int32_t>(index / plan.num_tiles);
     float* workspace = reinterpret_cast<float*>(scratch + static_cast<size_t>(worker) * stride);
     if (amx) {
       attend_amx(layout, tile, head, workspace);
