@@ -1,7 +1,7 @@
 // Attention on one machine: GFLOP/s of the forward and backward of packed groups, and the time a decoding row spends on
 // one block of 64 keys. Useful FLOP only: pairs the mask keeps, 4 D a pair forward and 10 D backward. Prints the fp32
 // FMA and vdpbf16ps rates of the same run, because a share of peak means nothing without them.
-//   attention_bench [threads = 1] [repeats = 7] [auto|vector] [part of a case's name] [f32|bf16]     vector leaves AMX out
+//   attention_bench [threads = 1] [repeats = 7] [auto|vector (no AMX)] [part of a name] [f32|bf16]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
