@@ -1,7 +1,7 @@
 // Attention on one machine: GFLOP/s of the forward and backward of packed groups, and the time a decoding row spends on
 // one block of 64 keys. Useful FLOP only: pairs the mask keeps, 4 D a pair forward and 10 D backward. Prints the fp32
 // FMA and vdpbf16ps rates of the same run, because a share of peak means nothing without them.
-//   attention_bench [threads = 1] [repeats = 7]
+//   attention_bench [threads = 1] [repeats = 7] [auto|vector (no AMX)] [part of a name] [f32|bf16]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -167,7 +167,15 @@ int main(int argc, char** argv) {
   context.pool = &pool;
   context.scratch = &scratch;
   context.isa = detect_isa();
-  std::printf("%s, %d threads, medians of %d\n", isa_name(context.isa), threads, repeats);
+  context.amx = detect_amx() && (argc <= 3 || std::string(argv[3]) != "vector");
+  std::printf("%s%s, %d threads, medians of %d\n", isa_name(context.isa), context.amx ? " and amx" : "", threads,
+              repeats);
+  const std::string wanted = argc > 4 ? argv[4] : "";
+  const std::string wanted_dtype = argc > 5 ? argv[5] : "";
+  const auto skipped = [&](const char* name, DType dtype) {
+    return std::string(name).find(wanted) == std::string::npos ||
+           std::string(name_of(dtype)).find(wanted_dtype) == std::string::npos;
+  };
 #if defined(__x86_64__)
   if (context.isa == Isa::avx512_bf16) print_peak(pool);
 #endif
@@ -176,13 +184,15 @@ int main(int argc, char** argv) {
     const char* name;
     int32_t query_heads, kv_heads, head_dim, prompt, completions, length, groups;
   };
-  const Shape4 shapes[] = {{"T 1000, 14:2 heads of 64", 14, 2, 64, 1000, 0, 0, 1},
-                           {"T 1000, 4:4 heads of 64", 4, 4, 64, 1000, 0, 0, 1},
+  const Shape4 shapes[] = {{"T 2048, 14:14 heads of 64", 14, 14, 64, 2048, 0, 0, 1},
+                           {"T 2048, 14:2 heads of 64", 14, 2, 64, 2048, 0, 0, 1},
+                           {"T 512, 6:2 heads of 64", 6, 2, 64, 512, 0, 0, 1},
                            {"T 1000, 8:2 heads of 128", 8, 2, 128, 1000, 0, 0, 1},
                            {"P 1000 G 8 C 256, 14:2 of 64", 14, 2, 64, 1000, 8, 256, 1},
                            {"32 x (P 30 G 8 C 25), 8:4 of 32", 8, 4, 32, 30, 8, 25, 32}};
   for (const Shape4& shape : shapes) {
     for (DType dtype : {DType::f32, DType::bf16}) {
+      if (skipped(shape.name, dtype)) continue;
       OwnedPlan plan = group_plan(shape.prompt, shape.completions, shape.length, shape.groups);
       const int64_t blocks = plan.num_blocks;
       Setup setup(std::move(plan), blocks, shape.query_heads, shape.kv_heads, shape.head_dim, dtype);
@@ -200,12 +210,15 @@ int main(int argc, char** argv) {
     int32_t query_heads, kv_heads, groups, group_size, shared_blocks, own_keys;
   };
   const Decode decodes[] = {{"1 row, 1:1 heads of 64, 16 blocks", 1, 1, 1, 1, 0, 1024},
+                            {"8 x G 8, 14:14 of 64, 8 + 2 blocks", 14, 14, 8, 8, 8, 128},
+                            {"8 x G 8, 4:2 of 64, 4 + 1 blocks", 4, 2, 8, 8, 4, 64},
                             {"1 row, 14:2 heads of 64, 16 blocks", 14, 2, 1, 1, 0, 1024},
                             {"8 x G 8, 14:2 of 64, 8 + 2 blocks", 14, 2, 8, 8, 8, 128}};
   for (const Decode& shape : decodes) {
     for (DType dtype : {DType::f32, DType::bf16}) {
+      if (skipped(shape.name, dtype)) continue;
       OwnedPlan plan = decode_plan(shape.groups, shape.group_size, shape.shared_blocks, shape.own_keys);
-      Setup setup(std::move(plan), 1024, shape.query_heads, shape.kv_heads, 64, dtype);
+      Setup setup(std::move(plan), 1024 * 4, shape.query_heads, shape.kv_heads, 64, dtype);
       const double time = median(threads, repeats * 5, [&] { cpu::attention_forward(context, setup.p); });
       const double visits = setup.pairs() / kKeyBlock;  // of one query and head
       std::printf("%-36s %s %8.1f us, %6.1f ns a query, head and block\n", shape.name, name_of(dtype), time * 1e6,

@@ -3,8 +3,10 @@
 // cache once for all of them. Which queries share a visit is free: see attention_block.h.
 #include <algorithm>
 
+#include "cpu/attention_amx.h"
 #include "cpu/attention_block.h"
 #include "cpu/attention_store.h"
+#include "cpu/attention_walk.h"
 #include "cpu/kernels.h"
 
 namespace gavel::cpu {
@@ -39,20 +41,8 @@ class TileWalk {
       reset_state(state(i), head_dim);
       if (widen_) kernels_.widen_query(static_cast<const bf16_t*>(query(i)), head_dim, wide_query(i));
     }
-    for (int32_t block = 0; block < tile_.shared_count; ++block) {
-      if (!visit(0, tile_.row_count, block, plan_.block_ids[tile_.shared_begin + block])) break;
-    }
-    // Rows with one and the same list of own blocks (a completion) go on together.
-    for (int32_t begin = 0, end; begin < tile_.row_count; begin = end) {
-      const int32_t tail = plan_.row_tail[tile_.row_begin + begin];
-      for (end = begin + 1; end < tile_.row_count && plan_.row_tail[tile_.row_begin + end] == tail;) ++end;
-      int32_t last = 0;
-      for (int32_t row = begin; row < end; ++row) last = std::max(last, plan_.row_keys[tile_.row_begin + row]);
-      const int32_t blocks = (last + kKeyBlock - 1) / kKeyBlock;
-      for (int32_t block = tile_.shared_count; block < blocks; ++block) {
-        visit(begin, end, block, plan_.block_ids[tail + block - tile_.shared_count]);
-      }
-    }
+    walk_blocks(plan_, tile_,
+                [&](int32_t begin, int32_t end, int32_t block, int32_t id) { return visit(begin, end, block, id); });
     finish();
   }
 
@@ -137,19 +127,26 @@ void attention_forward(Context& context, const Attention& p) {
 
   int32_t rows = 0;
   for (int32_t i = 0; i < plan.num_tiles; ++i) rows = std::max(rows, plan.tiles[i].row_count);
+  const int32_t queries = rows * layout.group;
+  const bool amx = context.amx && p.qkv.dtype == DType::bf16;
   const AttentionKernels kernels = attention_kernels(context.isa, p.qkv.dtype);
+  const int64_t floats = amx ? amx_workspace_floats(queries, p.head_dim)
+                             : workspace_floats(queries, p.head_dim, kernels.widen_block != nullptr);
   size_t stride = 0;
-  uint8_t* scratch = context.scratch->workers(
-      context.pool->threads(),
-      static_cast<size_t>(workspace_floats(rows * layout.group, p.head_dim, kernels.widen_block != nullptr)) *
-          sizeof(float),
-      &stride);
-  // Later rows of a sequence see more keys: the long items first, so that no thread is left with one at the end.
+  uint8_t* scratch =
+      context.scratch->workers(context.pool->threads(), static_cast<size_t>(floats) * sizeof(float), &stride);
+  // Tiles of one head after another: its blocks stay in cache from tile to tile. Later rows of a sequence see more
+  // keys: the long items first, so that no thread is left with one at the end.
   const int64_t items = int64_t{plan.num_tiles} * p.kv_heads;
   context.pool->parallel_for(items, [&](int64_t index, int worker) {
-    const int64_t item = items - 1 - index;
+    const QueryTile& tile = plan.tiles[plan.num_tiles - 1 - index % plan.num_tiles];
+    const auto head = static_cast<int32_t>(index / plan.num_tiles);
     float* workspace = reinterpret_cast<float*>(scratch + static_cast<size_t>(worker) * stride);
-    TileWalk(layout, kernels, plan.tiles[item / p.kv_heads], static_cast<int32_t>(item % p.kv_heads), workspace).run();
+    if (amx) {
+      attend_amx(layout, tile, head, workspace);
+    } else {
+      TileWalk(layout, kernels, tile, head, workspace).run();
+    }
   });
 }
 

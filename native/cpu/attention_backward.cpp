@@ -1,64 +1,19 @@
 // Attention backward (Dao et al. 2022): p = exp(s - lse) is computed again block by block; with D = rowsum(dO * O),
 // dV += p^T dO, dS = p * (dO V^T - D) * scale, dQ += dS K, dK += dS^T Q. A work item is (unit, key-value head): one
 // thread walks the unit's rows in order, so dK and dV of a shared prompt are the same sum for any number of threads.
-// All in fp32.
+// All in fp32, but for bf16 on AMX tiles (attention_amx_backward.cpp).
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
+#include "cpu/attention_amx.h"
 #include "cpu/attention_product.h"
+#include "cpu/attention_units.h"
 #include "cpu/kernels.h"
 
 namespace gavel::cpu {
 namespace {
 
 constexpr int32_t kChunkQueries = 64;
-
-// Blocks of each unit in the order its rows first meet them.
-struct UnitBlocks {
-  std::vector<int32_t> begin;  // [units + 1] into ids
-  std::vector<int32_t> ids;
-  std::vector<int32_t> index;  // [num_blocks]: place of a block within its unit
-  int32_t most = 0;
-  int32_t most_rows = 0;
-  std::vector<uint8_t> covered;  // [T]: 1 the row stands in a tile, 2 in a block that a tile reads
-
-  UnitBlocks(const AttentionPlan& plan, int64_t rows)
-      : index(static_cast<size_t>(plan.num_blocks), -1), covered(static_cast<size_t>(rows), 0) {
-    for (int32_t unit = 0; unit < plan.num_units; ++unit) {
-      begin.push_back(static_cast<int32_t>(ids.size()));
-      const AttentionUnit& one = plan.units[unit];
-      for (int32_t i = one.tile_begin; i < one.tile_end; ++i) add_tile(plan, plan.tiles[i]);
-      most = std::max(most, static_cast<int32_t>(ids.size()) - begin.back());
-      most_rows = std::max(most_rows, one.row_end - one.row_begin);
-    }
-    begin.push_back(static_cast<int32_t>(ids.size()));
-  }
-
- private:
-  void add_tile(const AttentionPlan& plan, const QueryTile& tile) {
-    const int32_t tile_end = tile.row_begin + tile.row_count;
-    for (int32_t row = tile.row_begin; row < tile_end; ++row) covered[static_cast<size_t>(row)] |= 1;
-    for (int32_t begin = tile.row_begin, end; begin < tile_end; begin = end) {
-      int32_t last = plan.row_keys[begin];
-      for (end = begin + 1; end < tile_end && plan.row_tail[end] == plan.row_tail[begin]; ++end) {
-        last = std::max(last, plan.row_keys[end]);
-      }
-      for (int32_t block = 0; block * kKeyBlock < last; ++block) {
-        const int32_t id = block < tile.shared_count ? plan.block_ids[tile.shared_begin + block]
-                                                     : plan.block_ids[plan.row_tail[begin] + block - tile.shared_count];
-        int32_t& place = index[static_cast<size_t>(id)];
-        if (place >= 0) continue;
-        place = static_cast<int32_t>(ids.size()) - this->begin.back();
-        ids.push_back(id);
-        for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
-          const int32_t row = plan.block_rows[int64_t{id} * kKeyBlock + slot];
-          if (row >= 0) covered[static_cast<size_t>(row)] |= 2;
-        }
-      }
-    }
-  }
-};
 
 struct Workspace {
   int64_t tile = 0;                          // floats of a [64, D] matrix
@@ -97,27 +52,6 @@ struct Workspace {
   float* value_sums(int32_t place) const { return key_sums(place) + tile; }
 };
 
-// Sixteen at a time: head sizes are multiples of it, and rows this short are not worth a call.
-void widen(const Tensor& tensor, int64_t index, int32_t count, float* out) {
-  for (int32_t i = 0; i < count; i += 16) {
-    if (tensor.dtype == DType::f32) {
-      std::memcpy(out + i, tensor.f32() + index + i, 16 * sizeof(float));
-    } else {
-      for (int32_t j = i; j < i + 16; ++j) out[j] = bf16_to_float(tensor.bf16()[index + j]);
-    }
-  }
-}
-
-void narrow(const float* values, int32_t count, const Tensor& tensor, int64_t index) {
-  for (int32_t i = 0; i < count; i += 16) {
-    if (tensor.dtype == DType::f32) {
-      std::memcpy(tensor.f32() + index + i, values + i, 16 * sizeof(float));
-    } else {
-      for (int32_t j = i; j < i + 16; ++j) tensor.bf16()[index + j] = float_to_bf16(values[j]);
-    }
-  }
-}
-
 class UnitBackward {
  public:
   UnitBackward(const Attention& p, const UnitBlocks& blocks, const ProductKernels& kernels, const Workspace& work,
@@ -127,9 +61,10 @@ class UnitBackward {
         blocks_(blocks),
         kernels_(kernels),
         work_(work),
+        unit_index_(unit),
         unit_(plan_.units[unit]),
-        ids_(blocks.ids.data() + blocks.begin[static_cast<size_t>(unit)]),
-        num_ids_(blocks.begin[static_cast<size_t>(unit) + 1] - blocks.begin[static_cast<size_t>(unit)]),
+        ids_(blocks.ids_of(unit)),
+        num_ids_(blocks.count(unit)),
         head_(head),
         group_(p.query_heads / p.kv_heads) {}
 
@@ -147,7 +82,7 @@ class UnitBackward {
         walk(tile, begin, end);
       }
     }
-    write_sums();
+    write_key_gradients(p_, blocks_, unit_index_, head_, {work_.sums, p_.head_dim, 1.0f}, work_.first_place);
   }
 
  private:
@@ -236,43 +171,13 @@ class UnitBackward {
                        head_dim, keys, true});
   }
 
-  // A prompt row may stand in several blocks (the partial one is given to each completion): they are added to its
-  // first.
-  void write_sums() {
-    const int32_t head_dim = p_.head_dim;
-    std::fill_n(work_.first_place, unit_.row_end - unit_.row_begin, -1);
-    for (int32_t place = 0; place < num_ids_; ++place) {
-      for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
-        const int32_t row = rows_of(place)[slot];
-        if (row < 0) continue;
-        int32_t& first = work_.first_place[row - unit_.row_begin];
-        if (first < 0) {
-          first = place;
-          continue;
-        }
-        // Blocks lie on one grid, so the slot is the same in all of them.
-        for (int32_t d = slot * head_dim; d < (slot + 1) * head_dim; ++d) {
-          work_.key_sums(first)[d] += work_.key_sums(place)[d];
-          work_.value_sums(first)[d] += work_.value_sums(place)[d];
-        }
-      }
-    }
-    for (int32_t place = 0; place < num_ids_; ++place) {
-      for (int32_t slot = 0; slot < kKeyBlock; ++slot) {
-        const int32_t row = rows_of(place)[slot];
-        if (row < 0 || work_.first_place[row - unit_.row_begin] != place) continue;
-        narrow(work_.key_sums(place) + slot * head_dim, head_dim, p_.grad_qkv, key_index(row));
-        narrow(work_.value_sums(place) + slot * head_dim, head_dim, p_.grad_qkv, value_index(row));
-      }
-    }
-  }
-
   static constexpr int32_t kMaxHeadDim = 256;
   const Attention& p_;
   const AttentionPlan& plan_;
   const UnitBlocks& blocks_;
   const ProductKernels& kernels_;
   const Workspace work_;
+  const int32_t unit_index_;
   const AttentionUnit unit_;
   const int32_t* const ids_;
   const int32_t num_ids_, head_, group_;
@@ -283,11 +188,12 @@ class UnitBackward {
 void attention_backward(Context& context, const Attention& p) {
   const AttentionPlan& plan = *p.plan;
   const UnitBlocks blocks(plan, p.grad_qkv.rows());
+  const bool amx = context.amx && p.qkv.dtype == DType::bf16;
   const int32_t queries = std::max(kChunkQueries, p.query_heads / p.kv_heads);
+  const size_t bytes = amx ? amx_backward_bytes(p, blocks)
+                           : Workspace().lay_out(nullptr, blocks.most, blocks.most_rows, queries, p.head_dim);
   size_t stride = 0;
-  uint8_t* scratch = context.scratch->workers(
-      context.pool->threads(), Workspace().lay_out(nullptr, blocks.most, blocks.most_rows, queries, p.head_dim),
-      &stride);
+  uint8_t* scratch = context.scratch->workers(context.pool->threads(), bytes, &stride);
   const ProductKernels kernels = product_kernels(context.isa);
 
   // What no tile and no block names gets zero; the rest is written by the units.
@@ -297,11 +203,12 @@ void attention_backward(Context& context, const Attention& p) {
     std::memset(static_cast<uint8_t*>(p.grad_qkv.data) + static_cast<size_t>(row) * row_bytes, 0, row_bytes);
   }
   context.pool->parallel_for(int64_t{plan.num_units} * p.kv_heads, [&](int64_t index, int worker) {
+    uint8_t* const memory = scratch + static_cast<size_t>(worker) * stride;
+    const auto unit = static_cast<int32_t>(index / p.kv_heads), head = static_cast<int32_t>(index % p.kv_heads);
+    if (amx) return unit_backward_amx(p, blocks, unit, head, memory);
     Workspace work;
-    work.lay_out(scratch + static_cast<size_t>(worker) * stride, blocks.most, blocks.most_rows, queries, p.head_dim);
-    UnitBackward(p, blocks, kernels, work, static_cast<int32_t>(index / p.kv_heads),
-                 static_cast<int32_t>(index % p.kv_heads))
-        .run();
+    work.lay_out(memory, blocks.most, blocks.most_rows, queries, p.head_dim);
+    UnitBackward(p, blocks, kernels, work, unit, head).run();
   });
 }
 

@@ -3,8 +3,8 @@
 // their sum added to the accumulator, flushed to zero, whatever MXCSR says.
 #include <cstring>
 
+#include "cpu/amx_tiles.h"
 #include "cpu/gemm.h"
-#include "cpu/vector_math.h"
 
 namespace gavel::cpu {
 
@@ -12,32 +12,9 @@ namespace gavel::cpu {
 
 namespace {
 
-#define GAVEL_TARGET_AMX __attribute__((target("avx512f,amx-tile,amx-bf16")))
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-static_assert(sizeof(TileConfig) == 64);
-
 constexpr int64_t kStride = kLanes * 4;  // bytes from step to step of a panel
 constexpr int64_t kBlock = GemmPath::kUnit;
 constexpr int64_t kBlockDwords = kBlock * kBlock;
-
-// The intrinsics do not tell the compiler that they touch memory.
-GAVEL_INLINE void memory_barrier() { asm volatile("" ::: "memory"); }
-
-GAVEL_TARGET_AMX __attribute__((noinline)) void load_config(int rows) {
-  TileConfig config;
-  for (int i = 0; i < 8; ++i) {
-    config.row_bytes[i] = 64;
-    config.rows[i] = static_cast<uint8_t>(i < 6 ? rows : kBlock);
-  }
-  asm volatile("ldtilecfg %0" : : "m"(config));
-}
-
-GAVEL_TARGET_AMX __attribute__((noinline)) void release_config() { _tile_release(); }
 
 // tmm0-3: accumulators, 4-5: rows, 6-7: lanes.
 GAVEL_TARGET_AMX void tile_two_by_two(const Tile& tile, const uint32_t* tail) {
@@ -131,11 +108,15 @@ GAVEL_TARGET_AMX void tile_one_row(const Tile& tile, const uint32_t* tail) {
 }  // namespace
 
 TileScope::TileScope(const GemmPath& path, int64_t rows) : amx_(path.amx) {
-  if (amx_) load_config(static_cast<int>(std::clamp<int64_t>(rows, 1, kBlock)));
+  if (!amx_) return;
+  const auto height = static_cast<int>(std::clamp<int64_t>(rows, 1, kBlock));
+  TileConfig config;
+  for (int i = 0; i < 8; ++i) config.set(i, i < 6 ? height : static_cast<int>(kBlock), 64);
+  load_tile_config(config);
 }
 
 TileScope::~TileScope() {
-  if (amx_) release_config();
+  if (amx_) release_tiles();
 }
 
 void run_tile_amx(const Tile& tile) {

@@ -62,7 +62,7 @@ struct Attention {
   KvStore store;
   const AttentionPlan* plan = nullptr;
   int32_t query_heads = 0, kv_heads = 0, head_dim = 0;
-  float scale = 1.0f;  // applied to q . k in fp32
+  float scale = 1.0f;  // positive; applied to q . k in fp32
   // backward
   Tensor grad_out;
   Tensor grad_qkv;  // overwritten

@@ -6,6 +6,7 @@
 
 #include "test/attention_case.h"
 #include "test/attention_chain.h"
+#include "test/gemm_path.h"
 
 namespace gavel::test {
 namespace {
@@ -44,14 +45,23 @@ std::vector<uint8_t> result(const AttentionCase& one, int64_t row) {
 struct World {
   Heads heads;
   DType dtype;
+  bool amx;
   GroupShape shape;
   AttentionCase gold;
 
-  World(Random& random, Heads heads_in, DType dtype_in, GroupShape shape_in, bool hard)
-      : heads(heads_in), dtype(dtype_in), shape(std::move(shape_in)), gold(plan_of({shape}), heads, dtype, 1) {
+  World(Random& random, Heads heads_in, DType dtype_in, bool amx_in, GroupShape shape_in, bool hard)
+      : heads(heads_in),
+        dtype(dtype_in),
+        amx(amx_in),
+        shape(std::move(shape_in)),
+        gold(plan_of({shape}), heads, dtype, 1) {
     gold.qkv.assign(hard_values(random, gold.rows() * heads.columns(), hard));
-    TestContext context(1);
+    PathContext context(1, {detect_isa(), amx});
     cpu::attention_forward(context, gold.p);
+  }
+  // A path whose rows have the bits of this world's.
+  PathCase path(Random& random) const {
+    return {amx ? detect_isa() : isas()[static_cast<size_t>(draw(random, 0, 9)) % isas().size()], amx};
   }
   int32_t completion_begin(size_t index) const {
     int32_t row = shape.prompt;
@@ -69,8 +79,9 @@ World random_world(Random& random) {
   GroupShape shape{draw(random, 0, 3) == 0 ? 64 * draw(random, 1, 3) : draw(random, 1, 200), {}};
   const int32_t completions = draw(random, 1, 4);
   for (int32_t i = 0; i < completions; ++i) shape.completions.push_back(draw(random, 1, 150));
-  return World(random, choices[draw(random, 0, 5)], draw(random, 0, 1) == 0 ? DType::f32 : DType::bf16, shape,
-               draw(random, 0, 1) == 1);
+  const DType dtype = draw(random, 0, 1) == 0 ? DType::f32 : DType::bf16;
+  const bool amx = dtype == DType::bf16 && detect_amx() && draw(random, 0, 2) > 0;
+  return World(random, choices[draw(random, 0, 5)], dtype, amx, shape, draw(random, 0, 1) == 1);
 }
 
 // The same pack with other tiles (across completions too, in any order), dirty store, threads and instruction set.
@@ -88,7 +99,7 @@ int64_t different_repacked(Random& random, const World& world) {
   std::shuffle(other.plan.tiles.begin(), other.plan.tiles.end(), random);
   other.view = other.plan.view();
   for (int64_t row = 0; row < other.rows(); ++row) world.copy_row(row, other, row);
-  TestContext context(draw(random, 1, 2), isas()[static_cast<size_t>(draw(random, 0, 9)) % isas().size()]);
+  PathContext context(draw(random, 1, 2), world.path(random));
   cpu::attention_forward(context, other.p);
   int64_t different = 0;
   for (int64_t row = 0; row < other.rows(); ++row) different += result(other, row) != result(world.gold, row);
@@ -104,7 +115,7 @@ int64_t different_alone(Random& random, const World& world, size_t index) {
     return position < world.shape.prompt ? position : world.completion_begin(index) + position - world.shape.prompt;
   };
   for (int32_t i = 0; i < total; ++i) world.copy_row(row_of(i), alone, i);
-  TestContext context(draw(random, 1, 2));
+  PathContext context(draw(random, 1, 2), world.path(random));
   cpu::attention_forward(context, alone.p);
   int64_t different = 0;
   for (int32_t i = 0; i < total; ++i) different += result(alone, i) != result(world.gold, row_of(i));
@@ -115,7 +126,10 @@ int64_t different_alone(Random& random, const World& world, size_t index) {
 class Decoder {
  public:
   Decoder(Random& random, const World& world)
-      : random_(random), world_(world), store_(kPages, world.heads, world.dtype), context_(draw(random, 1, 2)) {
+      : random_(random),
+        world_(world),
+        store_(kPages, world.heads, world.dtype),
+        context_(draw(random, 1, 2), world.path(random)) {
     for (int32_t i = 0; i < kPages; ++i) free_.push_back(i);
     std::shuffle(free_.begin(), free_.end(), random_);
   }
@@ -190,12 +204,22 @@ class Decoder {
   Random& random_;
   const World& world_;
   Store store_;
-  TestContext context_;
+  PathContext context_;
   std::vector<int32_t> free_, prompt_pages_;
   std::vector<std::vector<int32_t>> own_;
   std::vector<int32_t> progress_;
   int64_t different_ = 0;
 };
+
+struct Arithmetic {
+  DType dtype;
+  bool amx;
+};
+std::vector<Arithmetic> arithmetics() {
+  std::vector<Arithmetic> list{{DType::f32, false}, {DType::bf16, false}};
+  if (detect_amx()) list.push_back({DType::bf16, true});
+  return list;
+}
 
 // Rows of completion `index` whose bits are not those of the chain with these mistakes; counts lse and out together.
 int64_t different_from_chain(const World& world, size_t index, const ChainMistakes& mistakes) {
@@ -214,7 +238,7 @@ int64_t different_from_chain(const World& world, size_t index, const ChainMistak
     bool same = true;
     for (int32_t head = 0; head < heads.query; ++head) {
       const int32_t kv = heads.query + head / (heads.query / heads.kv);
-      ChainInput input{heads.dim, world.gold.p.scale, world.dtype, {}, {}};
+      ChainInput input{heads.dim, world.gold.p.scale, world.dtype, world.amx, {}, {}};
       for (int32_t position = 0; position < prompt + length; ++position) {
         input.keys.push_back(at(position, kv));
         input.values.push_back(at(position, kv + heads.kv));
@@ -240,7 +264,7 @@ int64_t different_from_chain(const World& world, size_t index, const ChainMistak
 
 TEST("attention bits: packed, repacked, alone at any prompt boundary and decoded rows are equal") {
   Random random(20240607);
-  for (int round = 0; round < 24; ++round) {
+  for (int round = 0; round < 36; ++round) {
     const World world = random_world(random);
     CHECK_EQ(different_repacked(random, world), 0);
     for (size_t i = 0; i < world.shape.completions.size(); ++i) CHECK_EQ(different_alone(random, world, i), 0);
@@ -250,22 +274,22 @@ TEST("attention bits: packed, repacked, alone at any prompt boundary and decoded
 
 TEST("attention bits: they are those of the declared chain, and mistakes would be seen") {
   Random random(3);
-  for (DType dtype : {DType::f32, DType::bf16}) {
+  for (const auto [dtype, amx] : arithmetics()) {
     for (const bool hard : {false, true}) {
-      const World world(random, {4, 2, 96}, dtype, {90, {50, 30}}, hard);
+      const World world(random, {4, 2, 80}, dtype, amx, {90, {50, 30}}, hard);
       for (size_t i = 0; i < 2; ++i) CHECK_EQ(different_from_chain(world, i, {}), 0);
       // At least a tenth of the rows: anything less would leave a mistake to chance.
       CHECK(different_from_chain(world, 0, {.origin = 90}) >= 5);
       CHECK(different_from_chain(world, 0, {.max_before_mask = true}) >= 5);
-      if (dtype == DType::bf16) CHECK(different_from_chain(world, 0, {.even_first = true}) >= 5);
+      if (dtype == DType::bf16 && !amx) CHECK(different_from_chain(world, 0, {.even_first = true}) >= 5);
     }
   }
 }
 
 TEST("attention bits: garbage keys in free slots do not matter, an unzeroed partner of a bf16 pair does") {
   Random random(5);
-  for (DType dtype : {DType::f32, DType::bf16}) {
-    const World world(random, {2, 1, 32}, dtype, {71, {20, 90}}, false);
+  for (const auto [dtype, amx] : arithmetics()) {
+    const World world(random, {2, 1, 32}, dtype, amx, {71, {20, 90}}, false);
     for (const bool clean_values : {true, false}) {
       AttentionCase one(plan_of({world.shape}), world.heads, dtype, 1);
       for (int64_t row = 0; row < one.rows(); ++row) world.copy_row(row, one, row);
@@ -274,11 +298,12 @@ TEST("attention bits: garbage keys in free slots do not matter, an unzeroed part
         std::memset(static_cast<uint8_t*>(one.p.store.data) + tile * (2 * static_cast<size_t>(block) + 1), 0, tile);
       }
       one.view.num_fresh = 0;
-      TestContext context(2);
+      PathContext context(2, {detect_isa(), amx});
       cpu::attention_forward(context, one.p);
       int64_t different = 0;
       for (int64_t row = 0; row < one.rows(); ++row) different += result(one, row) != result(world.gold, row);
-      // Kernels stop at the last key that a query of the visit sees, which in bf16 ends on a pair of keys.
+      // Kernels stop at the last key that a query of the visit sees, which in bf16 ends on a pair of keys (on 32 of
+      // them in a tile of AMX).
       if (clean_values || dtype == DType::f32) {
         CHECK_EQ(different, 0);
       } else {

@@ -1,12 +1,13 @@
 #include "test/attention_case.h"
+#include "test/gemm_path.h"
 
 namespace gavel::test {
 namespace {
 
 const std::vector<GroupShape> kMixed = {{70, {3, 65, 40}}, {0, {17}}, {5, {1}}, {64, {2, 2}}, {130, {}}};
 
-void check_forward(OwnedPlan plan, Heads heads, DType dtype, Isa isa) {
-  TestContext context(2, isa);
+void check_forward(OwnedPlan plan, Heads heads, DType dtype, PathCase path) {
+  PathContext context(2, path);
   AttentionCase one(std::move(plan), heads, dtype, 7);
   cpu::attention_forward(context, one.p);
   const std::vector<double> out = one.out.doubles(), lse = one.lse.doubles();
@@ -19,8 +20,8 @@ void check_forward(OwnedPlan plan, Heads heads, DType dtype, Isa isa) {
 }
 
 // The forward of the device under test gives out and lse; the oracle recomputes its own.
-void check_backward(OwnedPlan plan, Heads heads, DType dtype, Isa isa) {
-  TestContext context(2, isa);
+void check_backward(OwnedPlan plan, Heads heads, DType dtype, PathCase path) {
+  PathContext context(2, path);
   AttentionCase one(std::move(plan), heads, dtype, 11);
   cpu::attention_forward(context, one.p);
   cpu::attention_backward(context, one.p);
@@ -34,22 +35,22 @@ void check_backward(OwnedPlan plan, Heads heads, DType dtype, Isa isa) {
 }  // namespace
 
 TEST("attention: forward equals the reference for every head size and dtype") {
-  for (Isa isa : isas()) {
+  for (PathCase path : gemm_paths()) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       for (Heads heads : {Heads{4, 2, 16}, Heads{3, 1, 32}, Heads{2, 2, 48}, Heads{7, 1, 64}, Heads{2, 1, 80},
-                          Heads{2, 2, 96}, Heads{1, 1, 112}, Heads{6, 2, 128}}) {
-        check_forward(plan_of(kMixed), heads, dtype, isa);
+                          Heads{2, 2, 96}, Heads{1, 1, 112}, Heads{6, 2, 128}, Heads{1, 1, 256}}) {
+        check_forward(plan_of(kMixed), heads, dtype, path);
       }
     }
   }
 }
 
 TEST("attention: backward equals the reference for every head size and dtype") {
-  for (Isa isa : isas()) {
+  for (PathCase path : gemm_paths()) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       for (Heads heads : {Heads{4, 2, 16}, Heads{3, 1, 32}, Heads{2, 2, 48}, Heads{7, 1, 64}, Heads{2, 1, 80},
-                          Heads{2, 2, 96}, Heads{1, 1, 112}, Heads{6, 2, 128}}) {
-        check_backward(plan_of(kMixed), heads, dtype, isa);
+                          Heads{2, 2, 96}, Heads{1, 1, 112}, Heads{6, 2, 128}, Heads{1, 1, 256}}) {
+        check_backward(plan_of(kMixed), heads, dtype, path);
       }
     }
   }
@@ -57,10 +58,10 @@ TEST("attention: backward equals the reference for every head size and dtype") {
 
 TEST("attention: full segments equal the reference") {
   const std::vector<int32_t> boundaries = {0, 16, 16, 17, 81, 145, 300};
-  for (Isa isa : isas()) {
+  for (PathCase path : gemm_paths()) {
     for (DType dtype : {DType::f32, DType::bf16}) {
-      check_forward(plan_segments(boundaries), {2, 2, 80}, dtype, isa);
-      check_backward(plan_segments(boundaries), {2, 2, 80}, dtype, isa);
+      check_forward(plan_segments(boundaries), {2, 2, 80}, dtype, path);
+      check_backward(plan_segments(boundaries), {2, 2, 80}, dtype, path);
     }
   }
 }
@@ -81,11 +82,11 @@ TEST("attention: reference gradients equal finite differences") {
 }
 
 TEST("attention: the backward has the same bits for any number of threads") {
-  for (DType dtype : {DType::f32, DType::bf16}) {
-    AttentionCase one(plan_of({{70, {3, 65, 40}}, {0, {17}}, {20, {30, 30}}}), {6, 3, 32}, dtype, 5);
+  for (PathCase path : gemm_paths()) {
+    AttentionCase one(plan_of({{70, {3, 65, 40}}, {0, {17}}, {20, {30, 30}}}), {6, 3, 32}, DType::bf16, 5);
     std::vector<uint8_t> first;
     for (int threads : {1, 2, 3}) {
-      TestContext context(threads);
+      PathContext context(threads, path);
       cpu::attention_forward(context, one.p);
       one.grad_qkv.poison();
       cpu::attention_backward(context, one.p);
@@ -116,10 +117,10 @@ TEST("attention: rows outside every tile get zero gradient") {
 }
 
 TEST("attention: a NaN in a query or in a key it sees reaches the output") {
-  for (Isa isa : isas()) {
+  for (PathCase path : gemm_paths()) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       for (int64_t column : {0, 17, 40}) {  // of the query, the key, the value
-        TestContext context(1, isa);
+        PathContext context(1, path);
         AttentionCase one(plan_of({{3, {2}}}), {1, 1, 16}, dtype, 13);
         one.qkv.store(column, std::numeric_limits<double>::quiet_NaN());
         cpu::attention_forward(context, one.p);
