@@ -1,0 +1,103 @@
+// Grouped decoding by llama.cpp through node-llama-cpp: one sequence a completion, all in one batch, the prompt run once a
+// group and its state copied.  llama.mjs MODULE_FOLDER GGUF THREADS SIZES_JSON     (protocol of bench/session.mjs)
+// The step loop is the package's own `sequence.evaluate`; `library` is what of it llama.cpp's decode calls took.
+import { createInterface } from 'node:readline';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import process from 'node:process';
+import { setImmediate } from 'node:timers';
+import { promptOf } from '../engine/batches.mjs';
+
+const [modules, file, threads, text] = process.argv.slice(2);
+const sizes = JSON.parse(text);
+const found = createRequire(join(modules, 'package.json')).resolve('node-llama-cpp');
+const { getLlama, LlamaLogLevel } = await import(pathToFileURL(found).href);
+const llama = await getLlama({
+  gpu: false,
+  build: 'never',
+  logLevel: LlamaLogLevel.error,
+  maxThreads: Number(threads),
+  skipDownload: true,
+  progressLogs: false,
+});
+const model = await llama.loadModel({ modelPath: file });
+const rows = sizes.prompts * sizes.G;
+let waiting = 0;
+const context = await model.createContext({
+  sequences: rows,
+  contextSize: sizes.P + sizes.C,
+  batchSize: Math.max(512, rows),
+  threads: { ideal: Number(threads), min: Number(threads) },
+  // The default sends off whoever is ready first, alone; a step of all rows is several times cheaper.
+  batching: {
+    dispatchSchedule(dispatch) {
+      const look = () => (context._queuedDecodes.length >= waiting ? dispatch() : setImmediate(look));
+      setImmediate(look);
+    },
+  },
+});
+const sequences = Array.from({ length: rows }, () => context.getSequence());
+const prompts = Array.from({ length: sizes.prompts }, (_, i) =>
+  Array.from(promptOf(i, sizes, { vocab_size: sizes.V }).promptTokens),
+);
+
+// Methods of the native context cannot be replaced: it is called through an object of the same methods.
+let library = 0;
+let steps = 0;
+const native = context._ctx;
+const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(native)).filter((name) => name !== 'constructor');
+context._ctx = Object.fromEntries(methods.map((name) => [name, native[name].bind(native)]));
+context._ctx.decodeBatch = async () => {
+  const started = performance.now();
+  await native.decodeBatch();
+  library += (performance.now() - started) / 1000;
+  steps += 1;
+};
+
+let seed = 1;
+async function complete(sequence, prompt, count) {
+  const options = { temperature: 1, topK: 0, topP: 1, minP: 0, seed: seed++, yieldEogToken: true };
+  let drawn = 0;
+  for await (const token of sequence.evaluate([prompt.at(-1)], options)) {
+    if (token !== undefined && ++drawn === count) break;
+  }
+  waiting -= 1;
+  return drawn;
+}
+
+async function run(count) {
+  const usage = process.cpuUsage();
+  const started = performance.now();
+  const prefix = (i) => prompts[i].slice(0, -1);
+  for (const sequence of sequences) await sequence.clearHistory();
+  waiting = prompts.length;
+  const leaders = prompts.map((_, i) => sequences[i * sizes.G]);
+  await Promise.all(leaders.map((leader, i) => leader.evaluateWithoutGeneratingNewTokens(prefix(i))));
+  for (const [i, leader] of leaders.entries()) {
+    for (const sequence of sequences.slice(i * sizes.G + 1, (i + 1) * sizes.G)) {
+      // Internal to the package, but what llama.cpp's own users call llama_memory_seq_cp for.
+      await sequence._copyStateFromOtherSequence(leader, prefix(i).length);
+    }
+  }
+  const prefillSeconds = (performance.now() - started) / 1000;
+  library = 0;
+  steps = 0;
+  waiting = rows;
+  const drawn = await Promise.all(
+    sequences.map((sequence, row) => complete(sequence, prompts[Math.floor(row / sizes.G)], count)),
+  );
+  const { user, system } = process.cpuUsage(usage);
+  const wall = (performance.now() - started) / 1000;
+  const tokens = drawn.reduce((sum, value) => sum + value, 0);
+  const decodeSeconds = wall - prefillSeconds;
+  return { wall, cpu: (user + system) / 1e6, prefillSeconds, decodeSeconds, librarySeconds: library, steps, tokens };
+}
+
+const answer = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
+const memoryBytes = () => process.resourceUsage().maxRSS * 1024;
+answer({ ready: true, memoryBytes: memoryBytes() });
+for await (const line of createInterface({ input: process.stdin })) {
+  answer({ ...(await run(line.includes('warm') ? 4 : sizes.C)), memoryBytes: memoryBytes() });
+}
+process.exit(0);
