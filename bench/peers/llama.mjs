@@ -6,7 +6,6 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import process from 'node:process';
-import { setImmediate } from 'node:timers';
 import { promptOf } from '../engine/batches.mjs';
 
 const [modules, file, threads, text] = process.argv.slice(2);
@@ -23,19 +22,12 @@ const llama = await getLlama({
 });
 const model = await llama.loadModel({ modelPath: file });
 const rows = sizes.prompts * sizes.G;
-let waiting = 0;
 const context = await model.createContext({
   sequences: rows,
   contextSize: sizes.P + sizes.C,
   batchSize: Math.max(512, rows),
   threads: { ideal: Number(threads), min: Number(threads) },
-  // The default sends off whoever is ready first, alone; a step of all rows is several times cheaper.
-  batching: {
-    dispatchSchedule(dispatch) {
-      const look = () => (context._queuedDecodes.length >= waiting ? dispatch() : setImmediate(look));
-      setImmediate(look);
-    },
-  },
+  batching: { itemPrioritizationStrategy: 'firstInFirstOut' },
 });
 const sequences = Array.from({ length: rows }, () => context.getSequence());
 const prompts = Array.from({ length: sizes.prompts }, (_, i) =>
@@ -56,14 +48,18 @@ context._ctx.decodeBatch = async () => {
 };
 
 let seed = 1;
-async function complete(sequence, prompt, count) {
-  const options = { temperature: 1, topK: 0, topP: 1, minP: 0, seed: seed++, yieldEogToken: true };
-  let drawn = 0;
-  for await (const token of sequence.evaluate([prompt.at(-1)], options)) {
-    if (token !== undefined && ++drawn === count) break;
+const drawFrom = (sequence, token) =>
+  sequence.evaluate([token], { temperature: 1, topK: 0, topP: 1, minP: 0, seed: seed++, yieldEogToken: true });
+
+/** All rows step together and ask in the order of their ids: llama.cpp cuts a batch where ids do not follow each other. */
+async function complete(count) {
+  const streams = sequences.map((sequence, row) => drawFrom(sequence, prompts[Math.floor(row / sizes.G)].at(-1)));
+  for (let step = 0; step < count; step++) {
+    const drawn = await Promise.all(streams.map((stream) => stream.next()));
+    if (drawn.some(({ done }) => done)) throw new Error('Expected another token but a sequence ended.');
   }
-  waiting -= 1;
-  return drawn;
+  await Promise.all(streams.map((stream) => stream.return()));
+  return count * streams.length;
 }
 
 async function run(count) {
@@ -71,7 +67,6 @@ async function run(count) {
   const started = performance.now();
   const prefix = (i) => prompts[i].slice(0, -1);
   for (const sequence of sequences) await sequence.clearHistory();
-  waiting = prompts.length;
   const leaders = prompts.map((_, i) => sequences[i * sizes.G]);
   await Promise.all(leaders.map((leader, i) => leader.evaluateWithoutGeneratingNewTokens(prefix(i))));
   for (const [i, leader] of leaders.entries()) {
@@ -83,13 +78,9 @@ async function run(count) {
   const prefillSeconds = (performance.now() - started) / 1000;
   library = 0;
   steps = 0;
-  waiting = rows;
-  const drawn = await Promise.all(
-    sequences.map((sequence, row) => complete(sequence, prompts[Math.floor(row / sizes.G)], count)),
-  );
+  const tokens = await complete(count);
   const { user, system } = process.cpuUsage(usage);
   const wall = (performance.now() - started) / 1000;
-  const tokens = drawn.reduce((sum, value) => sum + value, 0);
   const decodeSeconds = wall - prefillSeconds;
   return { wall, cpu: (user + system) / 1e6, prefillSeconds, decodeSeconds, librarySeconds: library, steps, tokens };
 }
