@@ -25,6 +25,10 @@ export class Session {
     this.name = `${program} ${args.join(' ')}`;
   }
 
+  get pid() {
+    return this.#child.pid;
+  }
+
   async #answer() {
     for (;;) {
       const { value, done } = await this.#lines.next();

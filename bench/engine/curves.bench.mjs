@@ -6,7 +6,7 @@ import { repeat, withSessions } from '../session.mjs';
 import { clockOf, median } from '../statistics.mjs';
 import { engineSession } from './engine.bench.mjs';
 import { exportModel } from './export.mjs';
-import { decodeBytes, decodeFlop, decoderOf, updateFlop, withFolder } from './shapes.mjs';
+import { decodeBytes, decodeFlop, decoderOf, matrixParameters, updateFlop, withFolder } from './shapes.mjs';
 
 const update = { name: 'grpo_update', model: 'text10m', prompts: 1, G: 8, P: 512, C: 64 };
 const decode = { name: 'decode', model: 'text39m', prompts: 8, G: 8, P: 128, C: 32 };
@@ -31,7 +31,10 @@ async function timed(session, requests, rounds, threads) {
   });
 }
 
-const common = (sizes) => ({ P: sizes.P, C: sizes.C, G: sizes.G, V: decoderOf(sizes.model).vocab_size });
+const common = (sizes) => ({
+  ...{ P: sizes.P, C: sizes.C, G: sizes.G, V: decoderOf(sizes.model).vocab_size },
+  shape: `${(matrixParameters(sizes.model) / 1e6).toFixed(1)}M`,
+});
 
 async function measureUpdates({ results, rounds, quick: small }, dtype, count) {
   const base = small ? { ...update, model: 'tiny', G: 2, P: 32, C: 8 } : update;
