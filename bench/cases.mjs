@@ -16,6 +16,8 @@ export async function runCases(cases) {
       console.log(`  failed: ${name}: ${error.message}`);
     }
   }
-  console.log(`${cases.length} cases took ${((performance.now() - started) / 60_000).toFixed(1)} minutes, ${failed} failed`);
+  console.log(
+    `${cases.length} cases took ${((performance.now() - started) / 60_000).toFixed(1)} minutes, ${failed} failed`,
+  );
   return failed;
 }

@@ -6,7 +6,8 @@ const colours = ['#f6c28b', '#f2a65a', '#e98a52', '#f7d08a', '#e3b23c', '#f0b67f
 
 const escapes = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
 const escapeText = (text) => text.replace(/[&<>"]/g, (character) => escapes[character]);
-const colourOf = (name) => colours[[...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) >>> 0, 7) % colours.length];
+const colourOf = (name) =>
+  colours[[...name].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) >>> 0, 7) % colours.length];
 
 function insert(node, stack, depth = 0) {
   node.count += 1;

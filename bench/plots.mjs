@@ -61,10 +61,16 @@ export function curvesPart(rows, { table, number, state }) {
       lines.push(`![${title}, ${dtype}](images/${file})`, '');
     }
     const unshared = some.some((row) => row.unshared !== undefined);
-    const header = [some[0].curve, 'dtype', 'threads', some[0].unit, 'formula', ...(unshared ? ['unshared'] : []), 'clock'];
-    const sorted = [...some].sort(
-      (a, b) => a.dtype.localeCompare(b.dtype) || a.threads - b.threads || xOf(a) - xOf(b),
-    );
+    const header = [
+      some[0].curve,
+      'dtype',
+      'threads',
+      some[0].unit,
+      'formula',
+      ...(unshared ? ['unshared'] : []),
+      'clock',
+    ];
+    const sorted = [...some].sort((a, b) => a.dtype.localeCompare(b.dtype) || a.threads - b.threads || xOf(a) - xOf(b));
     const cells = sorted.map((row) => [
       xOf(row),
       row.dtype,

@@ -30,7 +30,10 @@ const plumbing =
 function shortName(symbol) {
   const op = /(\w+_(?:forward|backward))\(/.exec(symbol);
   if (op !== null) return op[1];
-  return symbol.replaceAll('(anonymous namespace)::', '').replace(/^gavel::(cpu::)?/, '').replace(/[<(].*$/, '');
+  return symbol
+    .replaceAll('(anonymous namespace)::', '')
+    .replace(/^gavel::(cpu::)?/, '')
+    .replace(/[<(].*$/, '');
 }
 
 /** Stacks of `perf script`, from root to leaf, of the engine's own thread. */
@@ -39,16 +42,23 @@ export function foldStacks(text) {
     .split('\n\n')
     .map((sample) => {
       const lines = sample.split('\n').filter((line) => /^\s+[0-9a-f]+ /.test(line));
-      return lines.map((line) => /^\s+([0-9a-f]+) (.*)$/.exec(line)).map(([, address, symbol]) => ({ address, symbol }));
+      return lines
+        .map((line) => /^\s+([0-9a-f]+) (.*)$/.exec(line))
+        .map(([, address, symbol]) => ({ address, symbol }));
     })
     .filter((frames) => frames.some(({ symbol }) => symbol.includes('JobThread::loop')))
     .map((frames) => {
       const kernel = frames.some(({ address }) => address.startsWith('ffffffff8'));
       const own = frames.filter(({ address, symbol }) => !address.startsWith('ffffffff') && !plumbing.test(symbol));
       const op = frames.map(({ symbol }) => symbol).find((symbol) => kinds.some(([, pattern]) => pattern.test(symbol)));
-      const kind = kernel ? 'operating system (fresh pages)' : (kinds.find(([, pattern]) => pattern.test(op ?? ''))?.[0] ?? 'other');
+      const kind = kernel
+        ? 'operating system (fresh pages)'
+        : (kinds.find(([, pattern]) => pattern.test(op ?? ''))?.[0] ?? 'other');
       const names = own.map(({ symbol }) => shortName(symbol)).reverse();
-      return { kind, stack: names.filter((name, i) => name !== names[i - 1]).concat(kernel ? ['(operating system)'] : []) };
+      return {
+        kind,
+        stack: names.filter((name, i) => name !== names[i - 1]).concat(kernel ? ['(operating system)'] : []),
+      };
     })
     .filter(({ stack }) => stack.length > 0);
 }
@@ -62,9 +72,13 @@ const tally = (items) => {
 async function record(session, file, sizes) {
   await session.ready();
   await session.measure();
-  const perf = spawn('perf', ['record', '-e', 'cpu-clock', '-F', '199', '--call-graph', 'dwarf,16384', '-o', file, '-p', String(session.pid)], {
-    stdio: 'ignore',
-  });
+  const perf = spawn(
+    'perf',
+    ['record', '-e', 'cpu-clock', '-F', '199', '--call-graph', 'dwarf,16384', '-o', file, '-p', String(session.pid)],
+    {
+      stdio: 'ignore',
+    },
+  );
   const ended = new Promise((resolve) => perf.once('close', resolve));
   await wait(500);
   for (let step = 0; step < steps; step++) await session.measure(JSON.stringify(sizes));
@@ -95,19 +109,33 @@ export async function profile({ dtypes, quick }) {
         maxBuffer: 1 << 30,
       });
       const stacks = foldStacks(script.stdout ?? '');
-      if (stacks.length === 0) throw new Error(`Expected samples of perf but received none. ${script.stderr.trim().slice(-300)}`);
+      if (stacks.length === 0)
+        throw new Error(`Expected samples of perf but received none. ${script.stderr.trim().slice(-300)}`);
       for (const [kind, count] of tally(stacks.map((one) => one.kind))) {
         const inside = stacks.filter((one) => one.kind === kind).map(({ stack }) => stack.at(-1));
         const parts = tally(inside)
           .slice(0, 4)
           .map(([name, part]) => `${name} ${Math.round((100 * part) / stacks.length)} %`);
         const row = { workload: 'profile', ...rowSizes(sizes), dtype, threads: 1, kind, parts: parts.join(', ') };
-        results.add({ ...row, value: (100 * count) / stacks.length, unit: '% of samples', clock: 'cpu', other: 0, runs: stacks.length });
+        results.add({
+          ...row,
+          value: (100 * count) / stacks.length,
+          unit: '% of samples',
+          clock: 'cpu',
+          other: 0,
+          runs: stacks.length,
+        });
       }
       if (quick) return;
       mkdirSync(join(projectRoot, 'docs/images'), { recursive: true });
       const title = `GRPO step in ${dtype}, one thread: ${stacks.length} samples`;
-      writeFileSync(join(projectRoot, 'docs/images', `bench-profile-${dtype}.svg`), flameGraph(title, stacks.map(({ stack }) => stack)));
+      writeFileSync(
+        join(projectRoot, 'docs/images', `bench-profile-${dtype}.svg`),
+        flameGraph(
+          title,
+          stacks.map(({ stack }) => stack),
+        ),
+      );
     });
   }
   if (!quick) console.log(`written: ${await writeReport()}`);

@@ -11,7 +11,9 @@ import { storedRows } from './rows.mjs';
 
 const keyOf = (row) =>
   JSON.stringify(
-    ['workload', 'shape', 'P', 'C', 'G', 'V', 'dtype', 'threads', 'peer', 'curve', 'rows', 'kind'].map((name) => row[name]),
+    ['workload', 'shape', 'P', 'C', 'G', 'V', 'dtype', 'threads', 'peer', 'curve', 'rows', 'kind'].map(
+      (name) => row[name],
+    ),
   );
 
 function newest(rows) {

@@ -61,9 +61,7 @@ async function main() {
   const seconds = Number(values.seconds);
   const options = { results, program, peaks, dtypes, threads, rounds, seconds, selected, quick, sizes };
   const own = [kernelCases, exactnessCases, engineCases, curveCases, loadCases];
-  const failed = values.peers
-    ? await benchPeers(options)
-    : await runCases(own.flatMap((cases) => cases(options)));
+  const failed = values.peers ? await benchPeers(options) : await runCases(own.flatMap((cases) => cases(options)));
   if (!quick) console.log(`written: ${await writeReport()}`);
   if (failed > 0) process.exitCode = 1;
 }

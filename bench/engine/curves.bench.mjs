@@ -25,7 +25,11 @@ async function timed(session, requests, rounds, threads) {
     for (const request of requests) {
       const samples = await repeat(session, rounds, { seconds: 2, request: JSON.stringify(request) });
       const clock = clockOf(samples, threads);
-      found.push({ ...clock, seconds: median(samples.map((sample) => sample[clock.clock] ?? NaN)), runs: samples.length });
+      found.push({
+        ...clock,
+        seconds: median(samples.map((sample) => sample[clock.clock] ?? NaN)),
+        runs: samples.length,
+      });
     }
     return found;
   });
@@ -73,13 +77,24 @@ async function measureDecode({ results, rounds, peaks, quick: small }, dtype, co
         const samples = await repeat(session, rounds, { seconds: 2, request: JSON.stringify(sizes) });
         const clock = clockOf(samples, count);
         const rows = sizes.prompts * sizes.G;
-        const rate = median(samples.map(({ tokens, decodeSeconds }) => tokens / decodeSeconds));
+        const share = ({ decodeSeconds, wall }) => decodeSeconds / wall;
+        const rate = median(samples.map((sample) => sample.tokens / (share(sample) * (sample[clock.clock] ?? NaN))));
         // A step reads weights, keys and values once, and multiplies every weight once a row.
         const bytes = decodeBytes(sizes, rows, dtype === 'bf16' ? 2 : 4);
-        const bound = Math.max(bytes / (peaks.read(count) ?? NaN), decodeFlop(sizes, rows) / (peaks.flops(dtype, count) ?? NaN));
+        const bound = Math.max(
+          bytes / (peaks.read(count) ?? NaN),
+          decodeFlop(sizes, rows) / (peaks.flops(dtype, count) ?? NaN),
+        );
         const predicted = Number.isFinite(bound) ? rows / bound : null;
         const row = { workload: 'decode', curve: 'rows', rows, ...common(sizes), dtype, threads: count, ...clock };
-        results.add({ ...row, clock: clock.clock, value: rate, unit: 'completion tokens/s', predicted, runs: samples.length });
+        results.add({
+          ...row,
+          clock: clock.clock,
+          value: rate,
+          unit: 'completion tokens/s',
+          predicted,
+          runs: samples.length,
+        });
       }
     });
   });

@@ -30,7 +30,8 @@ export function workOf(sizes) {
 const batchOf = (sizes) => {
   if (sizes.sequences !== undefined) return `${sizes.sequences} sequences`;
   if (sizes.pairs !== undefined) return `${sizes.pairs} pairs, prompt and answers of ${sizes.low} to ${sizes.high}`;
-  const pictures = sizes.pictures === undefined ? '' : `, ${sizes.pictures} pictures of ${sizes.grid.join(' x ')} patches`;
+  const pictures =
+    sizes.pictures === undefined ? '' : `, ${sizes.pictures} pictures of ${sizes.grid.join(' x ')} patches`;
   return `${sizes.prompts} ${sizes.prompts === 1 ? 'prompt' : 'prompts'}${pictures}`;
 };
 

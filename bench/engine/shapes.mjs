@@ -177,7 +177,8 @@ export function updateFlop({ model, prompts, P, C, G }, shared = true) {
 /** Bytes of one decode step at `rows` rows in the middle of C completion tokens: weights, and keys and values read. */
 export function decodeBytes({ model, P, C, G }, rows, elementBytes) {
   const decoder = decoderOf(model);
-  const kv = 2 * decoder.num_hidden_layers * ((decoder.hidden_size / decoder.num_attention_heads) * decoder.num_key_value_heads);
+  const kv =
+    2 * decoder.num_hidden_layers * ((decoder.hidden_size / decoder.num_attention_heads) * decoder.num_key_value_heads);
   return elementBytes * (matrixParameters(model) + kv * ((rows / G) * P + (rows * C) / 2));
 }
 

@@ -20,7 +20,7 @@ async function measure({ results, program, rounds }, [n, k], m, count) {
   const [exact, vector] = await interleave(sessions, rounds, { seconds: 4 });
   if (sessions[0].facts.path !== 'amx') return;
   const pair = compare(exact, vector, count);
-  const value = 100 * Math.max(0, 1 - Math.min(1, pair.ratio)) / Math.min(1, pair.ratio);
+  const value = (100 * Math.max(0, 1 - Math.min(1, pair.ratio))) / Math.min(1, pair.ratio);
   const row = {
     workload: 'exactness cost',
     shape: `${m} x ${k} by ${k} x ${n}, AMX against vector`,
@@ -30,7 +30,14 @@ async function measure({ results, program, rounds }, [n, k], m, count) {
     other: pair.other,
     runs: exact.length,
   };
-  results.add({ ...row, value, unit: '% slower', seconds: pair.seconds, otherSeconds: pair.peerSeconds, ...goalOf(row) });
+  results.add({
+    ...row,
+    value,
+    unit: '% slower',
+    seconds: pair.seconds,
+    otherSeconds: pair.peerSeconds,
+    ...goalOf(row),
+  });
 }
 
 export function exactnessCases(options) {

@@ -126,8 +126,10 @@ function addParts({ sizes, count, workload = sizes.name }, base, add, mine, thei
   const timed = (samples, name) => samples.map((sample) => ({ ...sample[name], other: sample.other }));
   for (const name of ['rollout', 'train'].filter((one) => mine[0][one] && theirs[0][one]))
     part(name, timed(mine, name), timed(theirs, name));
-  // Of decoding: without the prompts, and against the peer's library alone (no sampling, no JavaScript).
-  const spent = (samples, field) => samples.map(({ other, ...sample }) => ({ wall: sample[field], cpu: sample[field], other }));
+  // Of decoding: without the prompts, and against the peer's library alone (no sampling, no JavaScript). CPU seconds are those of
+  // the whole run by the share of its time.
+  const spent = (samples, field) =>
+    samples.map(({ wall, cpu, other, ...rest }) => ({ wall: rest[field], cpu: (cpu * rest[field]) / wall, other }));
   for (const [name, field] of [
     ['after the prompts', 'decodeSeconds'],
     ['after the prompts, its decode calls alone', 'librarySeconds'],
