@@ -22,12 +22,11 @@ const goals = [
   },
   { workload: 'head_logprob extra memory', match: ({ goal, passes }) => goal === true && passes === 1, most: 128 },
   { workload: 'head_logprob extra memory', match: ({ goal, passes }) => goal === true && passes === 2, most: 16 },
-  { workload: 'exactness cost', most: 5 },
+  { workload: 'exactness cost', match: ({ step }) => step === 'grpo_step', most: 5 },
 ];
 
-/** The goal fields of a row, {} where it has none. `about` says more of its case: {goal, passes, rows}. */
-export function goalOf({ workload, peer, dtype }, about = {}) {
-  const found = goals.find(
+const goalFor = ({ workload, peer, dtype }, about) =>
+  goals.find(
     (one) =>
       one.workload === workload &&
       (one.peer === undefined || one.peer === peer) &&
@@ -36,11 +35,45 @@ export function goalOf({ workload, peer, dtype }, about = {}) {
       (one.ratio === undefined || one.ratio[dtype] !== undefined) &&
       (one.match === undefined || one.match(about)),
   );
+
+/** The goal fields of a row, {} where it has none. `about` says more of its case: {goal, passes, rows}. */
+export function goalOf(row, about = {}) {
+  const found = goalFor(row, about);
   if (found === undefined) return {};
-  if (found.ratio !== undefined) return { goal: found.ratio[dtype] };
+  if (found.ratio !== undefined) return { goal: found.ratio[row.dtype] };
   if (found.share !== undefined) return { goal: found.share, goalOf: 'share' };
   return { goal: found.most, goalOf: 'most' };
 }
+
+/** Rows with goals in the order of the list, fewer threads first. */
+export function inOrder(rows) {
+  const place = (row) =>
+    goals.findIndex(({ workload, peer }) => workload === row.workload && (peer ?? row.peer) === row.peer);
+  return [...rows].sort(
+    (a, b) =>
+      place(a) - place(b) ||
+      String(a.shape).localeCompare(b.shape) ||
+      b.dtype.localeCompare(a.dtype) ||
+      a.threads - b.threads,
+  );
+}
+
+/** Goals that no row of `rows` has, as [workload, peer, dtype]. */
+export const unmeasured = (rows) =>
+  goals.flatMap(({ workload, peer, ratio, share, most }) =>
+    Object.entries(ratio ?? { '': share ?? most })
+      .filter(
+        ([dtype, goal]) =>
+          !rows.some(
+            (row) =>
+              row.workload === workload &&
+              row.goal === goal &&
+              (peer === undefined || row.peer === peer) &&
+              (dtype === '' || row.dtype === dtype),
+          ),
+      )
+      .map(([dtype]) => [workload, peer ?? '', dtype]),
+  );
 
 /** Whether a row with a goal meets it. */
 export function met(row) {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import process from 'node:process';
 import { format, resolveConfig } from 'prettier';
-import { met } from './goals.mjs';
+import { inOrder, met, unmeasured } from './goals.mjs';
 import { projectRoot, quietShare } from './machine.mjs';
 import { curvesPart } from './plots.mjs';
 import { storedRows } from './rows.mjs';
@@ -93,9 +93,15 @@ function goalTable(rows) {
     row.threads,
     row.peer ?? '',
     ...wanted(row),
-    met(row) ? 'met' : '**missed**',
+    `${met(row) ? 'met' : '**missed**'}${row.other > quietShare ? ' (busy)' : ''}`,
   ]);
   return table(['workload', 'sizes', 'dtype', 'threads', 'peer', 'goal', 'measured', ''], cells);
+}
+
+/** A line that names the goals nobody measured. */
+function notMeasured(rows) {
+  const names = unmeasured(rows).map((parts) => parts.filter((part) => part !== '').join(', '));
+  return names.length === 0 ? [] : [`Not measured: ${names.join('; ')}.`, ''];
 }
 
 function ownTable(rows) {
@@ -152,7 +158,7 @@ export async function writeReport() {
   const rows = newest(storedRows());
   const path = join(projectRoot, 'docs/benchmarks.md');
   const notes = join(projectRoot, 'bench/results/notes.md');
-  const goals = rows.filter((row) => row.goal !== undefined);
+  const goals = inOrder(rows.filter((row) => row.goal !== undefined));
   const curves = rows.filter((row) => row.curve !== undefined);
   const peers = rows.filter((row) => row.peer !== undefined && !goals.includes(row));
   const peaks = rows.filter((row) => row.workload.startsWith('peak ') && row.peer === undefined);
@@ -172,7 +178,15 @@ export async function writeReport() {
     '',
     ...(goals.length === 0
       ? ['Nothing with a goal is measured yet.', '']
-      : [`## Goals`, '', `${goals.length - missed} of ${goals.length} are met.`, '', goalTable(goals), '']),
+      : [
+          `## Goals`,
+          '',
+          `${goals.length - missed} of ${goals.length} rows meet their goal.`,
+          '',
+          goalTable(goals),
+          '',
+          ...notMeasured(goals),
+        ]),
     ...part('How to read the figures', [
       'Operands are random. Rates of reinforcement learning count completion tokens. Prompts count once a group. Clock `wall` is',
       'elapsed time on a machine others left alone; `cpu` is user and system time of the process, taken for one thread where others',

@@ -59,7 +59,19 @@ async function main() {
   const sizes = quick ? quickWorkloads : workloads;
   const peaks = await measurePeaks(program, results, { threads, dtypes });
   const seconds = Number(values.seconds);
-  const options = { results, program, peaks, dtypes, threads, rounds, seconds, selected, quick, sizes };
+  const options = {
+    results,
+    program,
+    peaks,
+    dtypes,
+    threads,
+    rounds,
+    seconds,
+    selected,
+    quick,
+    sizes,
+    kernelPath: peaks.path,
+  };
   const own = [kernelCases, exactnessCases, engineCases, curveCases, loadCases];
   const failed = values.peers ? await benchPeers(options) : await runCases(own.flatMap((cases) => cases(options)));
   if (!quick) console.log(`written: ${await writeReport()}`);

@@ -9,11 +9,11 @@ import { clockOf, median } from '../statistics.mjs';
 import { exportModel } from './export.mjs';
 import { decoderOf, matrixParameters, trainFlop, withFolder } from './shapes.mjs';
 
-export const engineSession = (sizes, folder, dtype, threads) =>
+export const engineSession = (sizes, folder, dtype, threads, env = {}) =>
   new Session(
     process.execPath,
     [join(projectRoot, 'bench/engine/session.mjs'), sizes.name, folder, dtype, String(threads), JSON.stringify(sizes)],
-    { threads },
+    { threads, env },
   );
 
 /** The useful work of one run and what its rate is called. */

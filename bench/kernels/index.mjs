@@ -58,6 +58,7 @@ export async function measurePeaks(program, results, { threads, dtypes }) {
       ...clock,
       runs: samples.length,
     });
+    if (dtype === 'bf16' && path === 'auto') peaks.set('path', session.facts.path);
     if (Number.isFinite(value)) peaks.set(`${op} ${dtype} ${path} ${count}`, value * 1e9);
   };
   for (const count of threads) {
@@ -72,6 +73,8 @@ export async function measurePeaks(program, results, { threads, dtypes }) {
   return {
     flops: (dtype, count, path = 'auto') => peaks.get(`peak ${dtype} ${path} ${count}`),
     read: (count) => peaks.get(`read fp32 auto ${count}`),
+    /** What bf16 products take: 'amx' or a vector path. */
+    path: peaks.get('path'),
   };
 }
 
