@@ -37,7 +37,7 @@ export function findLlama(python) {
     return { reason: `${python} has no gguf: pip install gguf` };
   } catch {
     return {
-      reason: `no ${name} (85 MB). Run \`mkdir -p LLAMA && npm init -y --prefix LLAMA && npm install --prefix LLAMA --omit=optional --ignore-scripts ${name}@3.22.1 @node-llama-cpp/${system}@3.22.1\` and name the folder: GAVEL_PEER_LLAMA=LLAMA`,
+      reason: `no ${name} (85 MB). Run \`mkdir LLAMA && cd LLAMA && npm init -y && npm install --omit=optional --ignore-scripts ${name}@3.22.1 @node-llama-cpp/${system}@3.22.1\` and name the folder: GAVEL_PEER_LLAMA=LLAMA`,
     };
   }
 }
