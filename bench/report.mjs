@@ -4,11 +4,17 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import process from 'node:process';
 import { format, resolveConfig } from 'prettier';
+import { inOrder, met, unmeasured } from './goals.mjs';
 import { projectRoot, quietShare } from './machine.mjs';
+import { curvesPart } from './plots.mjs';
 import { storedRows } from './rows.mjs';
 
 const keyOf = (row) =>
-  JSON.stringify([row.workload, row.shape, row.P, row.C, row.G, row.V, row.dtype, row.threads, row.peer]);
+  JSON.stringify(
+    ['workload', 'shape', 'P', 'C', 'G', 'V', 'dtype', 'threads', 'peer', 'curve', 'rows', 'kind'].map(
+      (name) => row[name],
+    ),
+  );
 
 function newest(rows) {
   const kept = new Map();
@@ -64,10 +70,38 @@ function peerTable(rows) {
     number(row.peerValue),
     row.ratio === undefined ? '' : `**${number(row.ratio)}**`,
     row.ratio === undefined ? '' : `${number(row.ratioLow)} .. ${number(row.ratioHigh)}`,
-    row.goal === undefined ? '' : `${row.goal} ${row.ratio >= row.goal ? 'met' : 'missed'}`,
+    row.goal === undefined ? '' : verdict(row),
     state(row),
   ]);
   return table(header, cells);
+}
+
+const verdict = (row) => `${row.goal} ${met(row) ? 'met' : '**missed**'}`;
+
+/** What a goal asks of a row, and what was measured, as one says them. */
+function wanted(row) {
+  if (row.goalOf === 'share') return [`>= ${percent(row.goal)} of peak`, percent(row.shareOfLimit)];
+  if (row.goalOf === 'most') return [`<= ${row.goal} ${row.unit}`, `${number(row.value)} ${row.unit}`];
+  return [`>= ${row.goal}`, `${number(row.ratio)} (${number(row.ratioLow)} .. ${number(row.ratioHigh)})`];
+}
+
+function goalTable(rows) {
+  const cells = rows.map((row) => [
+    row.workload,
+    sizes(row),
+    row.dtype,
+    row.threads,
+    row.peer ?? '',
+    ...wanted(row),
+    `${met(row) ? 'met' : '**missed**'}${row.other > quietShare ? ' (busy)' : ''}`,
+  ]);
+  return table(['workload', 'sizes', 'dtype', 'threads', 'peer', 'goal', 'measured', ''], cells);
+}
+
+/** A line that names the goals nobody measured. */
+function notMeasured(rows) {
+  const names = unmeasured(rows).map((parts) => parts.filter((part) => part !== '').join(', '));
+  return names.length === 0 ? [] : [`Not measured: ${names.join('; ')}.`, ''];
 }
 
 function ownTable(rows) {
@@ -82,6 +116,21 @@ function ownTable(rows) {
     state(row),
   ]);
   return table(['workload', 'sizes', 'dtype', 'threads', 'value', 'of ceiling', 'path', 'clock'], cells);
+}
+
+/** Shares of a GRPO step by kind of work, with the flame graphs that `npm run bench -- --profile` drew. */
+function profilePart(rows) {
+  const dtypes = [...new Set(rows.map(({ dtype }) => dtype))];
+  const cells = rows.map((row) => [row.kind, row.dtype, `${Math.round(row.value)} %`, row.parts]);
+  if (rows.length === 0) return [];
+  return [
+    `GRPO step (${sizes(rows[0])}), one thread: shares of the samples \`perf\` took on the engine's thread, and the functions most`,
+    'of them were in.',
+    '',
+    table(['work', 'dtype', 'share', 'most in'], cells),
+    '',
+    ...dtypes.flatMap((dtype) => [`![GRPO step in ${dtype}](images/bench-profile-${dtype}.svg)`, '']),
+  ];
 }
 
 function provenance(rows) {
@@ -109,27 +158,48 @@ export async function writeReport() {
   const rows = newest(storedRows());
   const path = join(projectRoot, 'docs/benchmarks.md');
   const notes = join(projectRoot, 'bench/results/notes.md');
-  const peers = rows.filter((row) => row.peer !== undefined);
+  const goals = inOrder(rows.filter((row) => row.goal !== undefined));
+  const curves = rows.filter((row) => row.curve !== undefined);
+  const peers = rows.filter((row) => row.peer !== undefined && !goals.includes(row));
   const peaks = rows.filter((row) => row.workload.startsWith('peak ') && row.peer === undefined);
-  const own = rows.filter((row) => row.peer === undefined && !peaks.includes(row));
-  const part = (title, body) => [`## ${title}`, '', body, ''];
+  const profiles = rows.filter((row) => row.workload === 'profile');
+  const set = new Set([...peaks, ...curves, ...goals, ...profiles]);
+  const own = rows.filter((row) => row.peer === undefined && !set.has(row));
+  const part = (title, ...body) => (body.flat().length === 0 ? [] : [`## ${title}`, '', ...body.flat(), '']);
+  const tableOf = (some, make) => (some.length === 0 ? [] : [make(some)]);
+  const missed = goals.filter((row) => !met(row)).length;
   const text = [
     '# Benchmarks',
     '',
     'Written by `node bench/report.mjs` from `bench/results/*.jsonl`; every row there says where and when it was measured.',
-    '`npm run bench` measures our own programs, `npm run bench:peers` the same work by PyTorch, transformers and TRL: processes',
-    'stand by side by side and take turns (A B A B ...), a ratio is the median over pairs, its range the lowest and highest pair.',
-    'Above 1 we are ahead (for memory: we need less). Operands are random. Rates of reinforcement learning count completion',
-    'tokens. Prompts count once a group. Clock `wall` is elapsed time on a machine others left alone; `cpu` is user and system',
-    'time of the process, taken for one thread where others did not (`busy`): it does not count waiting for a processor, but',
-    'caches and memory were shared meanwhile. Figures of several threads are not recorded on a busy machine. Kernels of peers run',
-    'with an allocator that keeps freed memory, so that they do not pay for fresh pages at every call; whole steps run as they are.',
+    '`npm run bench` measures our own programs, `npm run bench:peers` the same work by PyTorch, transformers, TRL and llama.cpp:',
+    'processes stand by side by side and take turns (A B A B ...), a ratio is the median over pairs, its range the lowest and',
+    'highest pair. Above 1 we are ahead (for memory: we need less).',
     '',
-    ...provenance(rows),
-    '',
-    ...(peaks.length === 0 ? [] : part("The machine's own ceilings", ownTable(peaks))),
-    ...(peers.length === 0 ? [] : part('Against peers', peerTable(peers))),
-    ...(own.length === 0 ? [] : part('Own figures', ownTable(own))),
+    ...(goals.length === 0
+      ? ['Nothing with a goal is measured yet.', '']
+      : [
+          `## Goals`,
+          '',
+          `${goals.length - missed} of ${goals.length} rows meet their goal.`,
+          '',
+          goalTable(goals),
+          '',
+          ...notMeasured(goals),
+        ]),
+    ...part('How to read the figures', [
+      'Operands are random. Rates of reinforcement learning count completion tokens. Prompts count once a group. Clock `wall` is',
+      'elapsed time on a machine others left alone; `cpu` is user and system time of the process, taken for one thread where others',
+      'did not (`busy`): it does not count waiting for a processor, but caches and memory were shared meanwhile. Figures of several',
+      'threads are not recorded on a busy machine. Kernels of peers run with an allocator that keeps freed memory, so that they do',
+      'not pay for fresh pages at every call; whole steps run as they are.',
+      ...(rows.length === 0 ? [] : ['', ...provenance(rows)]),
+    ]),
+    ...part("The machine's own ceilings", tableOf(peaks, ownTable)),
+    ...part('Against peers', tableOf([...goals.filter((row) => row.peer !== undefined), ...peers], peerTable)),
+    ...part('How cost grows', curvesPart(curves, { table, number, state })),
+    ...part('Where the cycles go', profilePart(profiles)),
+    ...part('Own figures', tableOf([...goals.filter((row) => row.peer === undefined), ...own], ownTable)),
     ...(existsSync(notes) ? [readFileSync(notes, 'utf8').trimEnd(), ''] : []),
   ].join('\n');
   writeFileSync(path, await format(text, { ...(await resolveConfig(path)), filepath: path }));

@@ -61,7 +61,9 @@ function describe(row) {
     row.ratio === undefined
       ? ''
       : ` | ${row.peer}: ${row.peerValue} | ratio ${row.ratio} [${row.ratioLow}, ${row.ratioHigh}]`;
-  return `${row.workload} ${row.shape ?? ''} ${row.dtype} ${row.threads}T: ${row.value} ${row.unit}${share}${ratio} (${row.clock})`;
+  const curve = row.curve === undefined ? '' : `${row.curve} ${row[row.curve]}`;
+  const about = [row.shape, curve].filter(Boolean).join(', ');
+  return `${row.workload} ${about} ${row.dtype} ${row.threads}T: ${row.value} ${row.unit}${share}${ratio} (${row.clock})`;
 }
 
 /** Every stored row. */

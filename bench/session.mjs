@@ -25,6 +25,10 @@ export class Session {
     this.name = `${program} ${args.join(' ')}`;
   }
 
+  get pid() {
+    return this.#child.pid;
+  }
+
   async #answer() {
     for (;;) {
       const { value, done } = await this.#lines.next();
@@ -40,11 +44,11 @@ export class Session {
     return this.facts;
   }
 
-  /** One measurement, with the share of the machine others used meanwhile. */
-  async measure() {
+  /** One measurement, with the share of the machine others used meanwhile; `request` is a line for programs that read it. */
+  async measure(request = '') {
     const busy = busySeconds();
     const started = performance.now();
-    this.#child.stdin.write('\n');
+    this.#child.stdin.write(`${request}\n`);
     const answer = await this.#answer();
     const own = answer.cpu * (answer.calls ?? 1);
     return { ...answer, other: otherShare(busySeconds() - busy, own, (performance.now() - started) / 1000) };
@@ -71,20 +75,47 @@ export async function withSessions(sessions, use) {
   }
 }
 
-/** `rounds` measurements of one session after a warm-up. */
-export async function repeat(session, rounds) {
-  await session.measure();
+/** Up to `rounds` measurements of one session after a warm-up; at least two, then no more than `seconds` allow. */
+export async function repeat(session, rounds, { seconds = Infinity, request } = {}) {
+  await session.measure(request);
   const samples = [];
-  for (let round = 0; round < rounds; round++) samples.push(await session.measure());
+  const started = performance.now();
+  while (samples.length < rounds && (samples.length < 2 || (performance.now() - started) / 1000 < seconds))
+    samples.push(await session.measure(request));
   return samples;
 }
 
-/** A B A B ... after a warm-up of each: pairs see the same minute of the machine. */
-export async function interleave(sessions, rounds) {
-  for (const session of sessions) await session.measure();
+/**
+ * A B A B ... after a warm-up of each: pairs see the same minute of the machine. Rounds as in `repeat`. The first session must
+ * work; another that fails is left out with a line on the console, and its samples are undefined.
+ */
+export async function interleave(sessions, rounds, { seconds = Infinity, warm = '' } = {}) {
+  const [first] = sessions;
   const samples = sessions.map(() => []);
-  for (let round = 0; round < rounds; round++) {
-    for (const [i, session] of sessions.entries()) samples[i].push(await session.measure());
+  const attempt = async (i, work) => {
+    if (samples[i] === undefined) return undefined;
+    try {
+      return await work(sessions[i]);
+    } catch (error) {
+      if (sessions[i] === first) throw error;
+      console.log(`  left out: ${error.message}`);
+      samples[i] = undefined;
+      return undefined;
+    }
+  };
+  try {
+    for (const i of sessions.keys()) await attempt(i, (session) => session.ready());
+    for (const i of sessions.keys()) await attempt(i, (session) => session.measure(warm));
+    const started = performance.now();
+    for (let round = 0; round < rounds; round++) {
+      if (round >= Math.min(2, rounds) && (performance.now() - started) / 1000 > seconds) break;
+      for (const i of sessions.keys()) {
+        const sample = await attempt(i, (session) => session.measure());
+        if (sample !== undefined) samples[i].push(sample);
+      }
+    }
+  } finally {
+    await Promise.all(sessions.map((session) => session.close()));
   }
   return samples;
 }

@@ -1,63 +1,76 @@
-// The engine's own workloads: seconds and rates of a training step, a GRPO step and grouped decode, and peak memory.
+// The engine's own workloads: seconds and rates of a training step, a GRPO step, an update with pictures, grouped decode and
+// scored pairs, and peak memory.
 import { join } from 'node:path';
 import process from 'node:process';
+import { goalOf, rowsOf } from '../goals.mjs';
 import { projectRoot } from '../machine.mjs';
 import { repeat, Session, withSessions } from '../session.mjs';
 import { clockOf, median } from '../statistics.mjs';
 import { exportModel } from './export.mjs';
-import { matrixParameters, models, trainFlop, withFolder } from './shapes.mjs';
+import { decoderOf, matrixParameters, trainFlop, withFolder } from './shapes.mjs';
 
-export const engineSession = (workload, folder, dtype, threads, sizes) =>
+export const engineSession = (sizes, folder, dtype, threads, env = {}) =>
   new Session(
     process.execPath,
-    [join(projectRoot, 'bench/engine/session.mjs'), workload, folder, dtype, String(threads), JSON.stringify(sizes)],
-    { threads },
+    [join(projectRoot, 'bench/engine/session.mjs'), sizes.name, folder, dtype, String(threads), JSON.stringify(sizes)],
+    { threads, env },
   );
 
 /** The useful work of one run and what its rate is called. */
-export function workOf(workload, sizes) {
-  if (workload === 'train_step') {
-    const tokens = sizes.sequences * sizes.tokens;
-    return {
-      flop: trainFlop(sizes.model, tokens, (sizes.sequences * sizes.tokens ** 2) / 2),
-      tokens,
-      unit: 'tokens/s',
-    };
+export function workOf(sizes) {
+  if (sizes.name === 'train_step') {
+    const amount = sizes.sequences * sizes.tokens;
+    const pairs = (sizes.sequences * sizes.tokens ** 2) / 2;
+    return { flop: trainFlop(sizes.model, amount, pairs), amount, unit: 'tokens/s' };
   }
-  const tokens = sizes.prompts * sizes.G * sizes.C;
-  return { tokens, unit: 'completion tokens/s' };
+  if (sizes.name === 'score') return { amount: sizes.pairs, unit: 'pairs/s' };
+  return { amount: sizes.prompts * sizes.G * sizes.C, unit: 'completion tokens/s' };
 }
+
+const batchOf = (sizes) => {
+  if (sizes.sequences !== undefined) return `${sizes.sequences} sequences`;
+  if (sizes.pairs !== undefined) return `${sizes.pairs} pairs, prompt and answers of ${sizes.low} to ${sizes.high}`;
+  const pictures =
+    sizes.pictures === undefined ? '' : `, ${sizes.pictures} pictures of ${sizes.grid.join(' x ')} patches`;
+  return `${sizes.prompts} ${sizes.prompts === 1 ? 'prompt' : 'prompts'}${pictures}`;
+};
 
 /** The sizes of a workload as a row names them. */
-export const rowSizes = (workload, sizes) => ({
+export const rowSizes = (sizes) => ({
   P: sizes.P ?? null,
   C: sizes.C ?? sizes.tokens ?? null,
-  G: sizes.G ?? 1,
-  V: models[sizes.model].vocab_size,
-  shape: `${sizes.prompts ?? sizes.sequences} ${workload === 'train_step' ? 'sequences' : 'prompts'}, ${(matrixParameters(sizes.model) / 1e6).toFixed(1)}M`,
+  G: sizes.G ?? null,
+  V: decoderOf(sizes.model).vocab_size,
+  shape: `${batchOf(sizes)}, ${(matrixParameters(sizes.model) / 1e6).toFixed(1)}M`,
 });
 
-export async function benchEngine({ results, dtypes, threads, rounds, selected, peaks, sizes: all }) {
-  for (const [workload, sizes] of Object.entries(all)) {
-    if (!selected(workload)) continue;
-    await withFolder(async (folder) => {
-      await exportModel(sizes.model, folder);
-      for (const dtype of dtypes) {
-        for (const count of threads) {
-          const session = engineSession(workload, folder, dtype, count, sizes);
-          const samples = await withSessions([session], () => repeat(session, rounds));
-          const clock = clockOf(samples, count);
-          const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
-          const { flop, tokens, unit } = workOf(workload, sizes);
-          const limit = peaks.flops(dtype, count);
-          const row = { workload, ...rowSizes(workload, sizes), dtype, threads: count, ...clock, runs: samples.length };
-          const share = flop === undefined || !limit ? null : flop / seconds / limit;
-          results.add({ ...row, value: tokens / seconds, unit, shareOfLimit: share, seconds, limit: limit || null });
-          const memory = Math.max(...samples.map((sample) => sample.memoryBytes)) / 2 ** 20;
-          const facts = { clock: 'wall', other: clock.other };
-          results.add({ ...row, ...facts, workload: `${workload} peak memory`, value: memory, unit: 'MiB' });
-        }
-      }
-    });
-  }
+/** Every case, as work to be done: {name, seconds, run}. */
+export function engineCases(options) {
+  const { dtypes, threads, selected, sizes: all } = options;
+  return all
+    .filter(({ name }) => selected(name))
+    .flatMap((sizes) =>
+      dtypes.flatMap((dtype) =>
+        threads.map((count) => ({ name: sizes.name, seconds: 10, run: () => measure(options, sizes, dtype, count) })),
+      ),
+    );
 }
+
+const measure = ({ results, rounds, peaks }, sizes, dtype, count) =>
+  withFolder(async (folder) => {
+    await exportModel(sizes.model, folder);
+    const session = engineSession(sizes, folder, dtype, count);
+    const samples = await withSessions([session], () => repeat(session, rounds, { seconds: 10 }));
+    const clock = clockOf(samples, count);
+    const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
+    const { flop, amount, unit } = workOf(sizes);
+    const limit = peaks.flops(dtype, count);
+    const workload = sizes.name;
+    const row = { workload, ...rowSizes(sizes), dtype, threads: count, ...clock, runs: samples.length };
+    const share = flop === undefined || !limit ? null : flop / seconds / limit;
+    const goal = share === null ? {} : goalOf(row, { rows: rowsOf(sizes) });
+    results.add({ ...row, value: amount / seconds, unit, shareOfLimit: share, seconds, limit: limit || null, ...goal });
+    const memory = Math.max(...samples.map((sample) => sample.memoryBytes)) / 2 ** 20;
+    const facts = { clock: 'wall', other: clock.other };
+    results.add({ ...row, ...facts, workload: `${workload} peak memory`, value: memory, unit: 'MiB' });
+  });

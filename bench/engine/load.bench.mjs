@@ -153,13 +153,18 @@ async function benchPair({ results, threads, rounds: times }, folder, [dtype, we
   }
 }
 
-export async function benchLoad({ results, threads, rounds: times, selected, quick }) {
-  if (!selected('load')) return;
-  for (const pair of pairs) {
-    const [layers, vocabulary] = quick ? [1, 1024] : [stored[pair[0]].bytes === 2 ? 14 : 7, 16384];
-    await withFolder(async (folder) => {
-      writeModel(folder, layers, vocabulary, pair[0]);
-      for (const number of threads) await benchPair({ results, threads: number, rounds: times }, folder, pair);
-    });
-  }
+/** Every file and thread count, as work to be done. */
+export function loadCases({ results, threads, rounds: times, selected, quick }) {
+  if (!selected('load')) return [];
+  return pairs.flatMap((pair) =>
+    threads.map((number) => ({
+      name: 'load',
+      seconds: 8,
+      run: () =>
+        withFolder(async (folder) => {
+          writeModel(folder, ...(quick ? [1, 1024] : [stored[pair[0]].bytes === 2 ? 14 : 7, 16384]), pair[0]);
+          await benchPair({ results, threads: number, rounds: times }, folder, pair);
+        }),
+    })),
+  );
 }

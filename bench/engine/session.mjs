@@ -1,21 +1,20 @@
-// One engine workload as a measuring session (see bench/session.mjs for the protocol).
+// One engine workload as a measuring session (see bench/session.mjs for the protocol). A request may be a JSON object of
+// sizes that differ from those of the command line; `{"warm":true}` asks for a short run.
 //   node bench/engine/session.mjs WORKLOAD MODEL_FOLDER fp32|bf16 THREADS '{"sizes"...}'
 import { createEngine } from 'gavel-rl';
 import { createInterface } from 'node:readline';
 import process from 'node:process';
+import { completionsOf, pairOf, promptOf, rewardToken, tokensFrom } from './batches.mjs';
 
 const [workload, folder, dtype, threads, text] = process.argv.slice(2);
-const sizes = JSON.parse(text);
+const given = JSON.parse(text);
 const engine = await createEngine({ threads: Number(threads) });
-const model = await engine.loadModel(folder, { dtype });
-const vocabulary = model.config.vocab_size;
-const eos = model.config.eos_token_id;
+const rewardHead = workload === 'score' ? { rewardHead: { token: rewardToken } } : {};
+const model = await engine.loadModel(folder, { dtype, ...rewardHead });
+const { config } = model;
+const eos = (config.text_config ?? config).eos_token_id;
 const optimizer = { learningRate: 1e-5, weightDecay: 0, maxGradNorm: 1 };
 let step = 0;
-
-// A counter hash: the peers' programs draw the same prompts.
-const tokenAt = (i) => 3 + ((Math.imul(i + 1, 2654435761) >>> 8) % (vocabulary - 3));
-const tokensFrom = (start, count) => Int32Array.from({ length: count }, (_, i) => tokenAt(start + i));
 
 function meter() {
   const started = performance.now();
@@ -26,12 +25,18 @@ function meter() {
   };
 }
 
-async function sampleGroups() {
-  const requests = Array.from({ length: sizes.prompts }, (_, id) => ({
-    id,
-    promptTokens: tokensFrom(id * sizes.P, sizes.P),
-    count: sizes.G,
-  }));
+// Inputs are drawn once for each set of sizes, outside of what is timed.
+const drawn = new Map();
+function once(kind, sizes, make) {
+  const key = kind + JSON.stringify(sizes);
+  if (!drawn.has(key)) drawn.set(key, make());
+  return drawn.get(key);
+}
+const promptsOf = (sizes) =>
+  once('prompts', sizes, () => Array.from({ length: sizes.prompts }, (_, id) => promptOf(id, sizes, config)));
+
+async function sampleGroups(sizes) {
+  const requests = promptsOf(sizes).map((prompt, id) => ({ id, ...prompt, count: sizes.G }));
   // No end of sequence: everybody draws the same number of tokens. It stays in the normaliser.
   const options = {
     maxNewTokens: sizes.C,
@@ -55,29 +60,37 @@ function advantagesOf(group) {
   return rewards.map((value) => (value - mean) / (Math.sqrt(variance) + 1e-4));
 }
 
+async function update(groups, { P, C, G }) {
+  const options = { maxTokensPerMicroBatch: P + G * C };
+  const result = await model.forwardBackward(groups, [{ kind: 'grpo', lossType: 'dapo' }], options);
+  await model.optimizerStep(optimizer);
+  return result;
+}
+
 const programs = {
-  async train_step() {
+  async train_step(sizes) {
+    const vocabulary = config.vocab_size;
     const groups = Array.from({ length: sizes.sequences }, (_, i) => ({
-      promptTokens: tokensFrom(i * (sizes.tokens + 1), 1),
+      promptTokens: tokensFrom(i * (sizes.tokens + 1), 1, vocabulary),
       images: [],
-      completions: [{ tokens: tokensFrom(i * (sizes.tokens + 1) + 1, sizes.tokens) }],
+      completions: [{ tokens: tokensFrom(i * (sizes.tokens + 1) + 1, sizes.tokens, vocabulary) }],
     }));
     const stop = meter();
     const result = await model.forwardBackward(groups, [{ kind: 'nll' }]);
     await model.optimizerStep(optimizer);
     return { ...stop(), loss: result.loss };
   },
-  async grpo_step() {
+  async grpo_step(sizes) {
+    const prompts = promptsOf(sizes);
     const stop = meter();
     const stopRollout = meter();
-    const { requests, completions } = await sampleGroups();
+    const { completions } = await sampleGroups(sizes);
     const rollout = stopRollout();
-    const groups = requests.map(({ promptTokens }, index) => {
+    const groups = prompts.map((prompt, index) => {
       const group = completions.filter(({ request }) => request === index);
       const advantages = advantagesOf(group);
       return {
-        promptTokens,
-        images: [],
+        ...prompt,
         completions: group.map(({ tokens, logprobs }, i) => ({
           tokens,
           oldLogprobs: logprobs,
@@ -86,27 +99,48 @@ const programs = {
       };
     });
     const stopTrain = meter();
-    const options = { maxTokensPerMicroBatch: sizes.P + sizes.G * sizes.C };
-    const result = await model.forwardBackward(groups, [{ kind: 'grpo', lossType: 'dapo' }], options);
-    await model.optimizerStep(optimizer);
+    const result = await update(groups, sizes);
     const train = stopTrain();
     const sampled = completions.flatMap(({ logprobs }) => [...logprobs]);
     const gap = result.logprobs.reduce((worst, value, i) => Math.max(worst, Math.abs(value - sampled[i])), 0);
     return { ...stop(), rollout, train, gap };
   },
-  async decode() {
+  async grpo_update(sizes) {
+    const groups = once('groups', sizes, () =>
+      promptsOf(sizes).map((prompt, i) => ({ ...prompt, completions: completionsOf(i, sizes, config) })),
+    );
     const stop = meter();
-    const { stats } = await sampleGroups();
-    return { ...stop(), prefillSeconds: stats.prefillSeconds, tokens: stats.completionTokens, kvBytes: stats.kvBytes };
+    const result = await update(groups, sizes);
+    return { ...stop(), loss: result.loss };
+  },
+  async decode(sizes) {
+    promptsOf(sizes);
+    const stop = meter();
+    const { stats } = await sampleGroups(sizes);
+    const { prefillSeconds, decodeSeconds, completionTokens: tokens, kvBytes } = stats;
+    return { ...stop(), prefillSeconds, decodeSeconds, tokens, kvBytes };
+  },
+  async score(sizes) {
+    const pairs = once('pairs', sizes, () => Array.from({ length: sizes.pairs }, (_, i) => pairOf(i, sizes, config)));
+    const groups = pairs.flatMap(({ prompt, answers }) =>
+      sizes.shared === false
+        ? answers.map((tokens) => ({ promptTokens: prompt, images: [], completions: [{ tokens }] }))
+        : [{ promptTokens: prompt, images: [], completions: answers.map((tokens) => ({ tokens })) }],
+    );
+    const stop = meter();
+    const { rewards } = await model.score(groups);
+    return { ...stop(), count: rewards.length };
   },
 };
+
+/** A short run of the same kind: few tokens to draw. */
+const warmed = ({ warm, ...sizes }) => (warm && workload === 'decode' ? { ...sizes, C: 4 } : sizes);
 
 const answer = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
 const memoryBytes = () => process.resourceUsage().maxRSS * 1024;
 answer({ ready: true, memoryBytes: memoryBytes() });
-const requests = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-while (!(await requests.next()).done) {
-  const result = await programs[workload]();
+for await (const line of createInterface({ input: process.stdin })) {
+  const result = await programs[workload](warmed({ ...given, ...JSON.parse(line || '{}') }));
   step += 1;
   answer({ ...result, memoryBytes: memoryBytes(), engineBytes: engine.memory() });
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { buildCMake, configureCMake } from '../../scripts/build-native.mjs';
 import { availableBuilders, inspectToolchain } from '../../scripts/toolchain.mjs';
+import { goalOf } from '../goals.mjs';
 import { timeCall } from '../harness.mjs';
 import { projectRoot } from '../machine.mjs';
 import { repeat, Session, withSessions } from '../session.mjs';
@@ -57,6 +58,7 @@ export async function measurePeaks(program, results, { threads, dtypes }) {
       ...clock,
       runs: samples.length,
     });
+    if (dtype === 'bf16' && path === 'auto') peaks.set('path', session.facts.path);
     if (Number.isFinite(value)) peaks.set(`${op} ${dtype} ${path} ${count}`, value * 1e9);
   };
   for (const count of threads) {
@@ -71,6 +73,8 @@ export async function measurePeaks(program, results, { threads, dtypes }) {
   return {
     flops: (dtype, count, path = 'auto') => peaks.get(`peak ${dtype} ${path} ${count}`),
     read: (count) => peaks.get(`read fp32 auto ${count}`),
+    /** What bf16 products take: 'amx' or a vector path. */
+    path: peaks.get('path'),
   };
 }
 
@@ -91,33 +95,38 @@ export const rowOf = (bench, one, dtype, threads) => {
 };
 
 /** The kernels on their own, and the same calls through `gavel-rl/kernels` (one thread, packing and copies included). */
-export async function benchKernels({ results, program, peaks, dtypes, threads, rounds, selected, quick }) {
-  for (const bench of benches.filter((one) => selected(one.op))) {
+export function kernelCases(options) {
+  const { dtypes, threads, selected, quick } = options;
+  const cases = [];
+  for (const bench of benches.filter(({ op }) => selected(op))) {
     for (const dtype of bench.dtypes.filter((one) => dtypes.includes(one))) {
-      for (const one of quick ? bench.quick : bench.cases) {
-        for (const count of threads) {
-          const session = kernelSession(program, bench.op, dtype, one.sizes, { threads: count });
-          const samples = await withSessions([session], () => repeat(session, rounds));
-          const clock = clockOf(samples, count);
-          const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
-          const rate = rateOf(session.facts, seconds, peaks, dtype, count, 'auto');
-          results.add({
-            ...rowOf(bench, one, dtype, count),
-            ...rate,
-            seconds,
-            path: session.facts.path,
-            ...clock,
-            runs: rounds,
-          });
-        }
+      // What has a goal against a peer is measured with the peer.
+      for (const one of quick ? bench.quick : bench.cases.filter(({ goal }) => goal !== true)) {
+        const work = (seconds, run) => cases.push({ name: bench.op, seconds, run });
+        for (const count of threads) work(3, () => measureKernel(options, bench, dtype, one, count));
         const call = bench.call?.(dtype, one.sizes);
-        if (call === undefined) continue;
-        const timed = timeCall(call.fn, { seconds: quick ? 0.05 : 1 });
-        const clock = clockOf([timed], 1);
-        const rate = rateOf(call, timed[clock.clock], peaks, dtype, 1, 'auto');
-        const row = { ...rowOf(bench, one, dtype, 1), workload: `${bench.op} called from JavaScript` };
-        results.add({ ...row, ...rate, seconds: timed[clock.clock], ...clock, runs: timed.samples });
+        if (call !== undefined) work(1, () => measureCall(options, bench, dtype, one, call));
       }
     }
   }
+  return cases;
+}
+
+async function measureKernel({ results, program, peaks, rounds }, bench, dtype, one, count) {
+  const session = kernelSession(program, bench.op, dtype, one.sizes, { threads: count });
+  const samples = await withSessions([session], () => repeat(session, rounds, { seconds: 3 }));
+  const clock = clockOf(samples, count);
+  const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
+  const rate = rateOf(session.facts, seconds, peaks, dtype, count, 'auto');
+  const row = { ...rowOf(bench, one, dtype, count), ...rate };
+  const goal = row.shareOfLimit === null ? {} : goalOf(row, { goal: one.peak === true });
+  results.add({ ...row, seconds, path: session.facts.path, ...clock, runs: samples.length, ...goal });
+}
+
+async function measureCall({ results, peaks, quick }, bench, dtype, one, call) {
+  const timed = timeCall(call.fn, { seconds: quick ? 0.05 : 1 });
+  const clock = clockOf([timed], 1);
+  const rate = rateOf(call, timed[clock.clock], peaks, dtype, 1, 'auto');
+  const row = { ...rowOf(bench, one, dtype, 1), workload: `${bench.op} called from JavaScript` };
+  results.add({ ...row, ...rate, seconds: timed[clock.clock], ...clock, runs: timed.samples });
 }

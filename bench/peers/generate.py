@@ -3,7 +3,8 @@ import json
 import sys
 
 import torch
-from session import draw_tokens, serve
+from batches import prompt_of
+from session import serve
 from transformers import AutoModelForCausalLM
 
 folder, dtype, threads, sizes = *sys.argv[1:4], json.loads(sys.argv[4])
@@ -11,10 +12,10 @@ torch.set_num_threads(int(threads))
 torch.manual_seed(1)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]).eval()
 p, c = sizes["P"], sizes["C"]
-ids = torch.tensor([draw_tokens(i * p, p, model.config.vocab_size) for i in range(sizes["prompts"])])
+ids = torch.tensor([prompt_of(i, sizes, model.config.to_dict())[0] for i in range(sizes["prompts"])])
 
 
-def run():
+def run(c=c):
     with torch.no_grad():
         out = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
@@ -22,4 +23,4 @@ def run():
     return {"tokens": int((out.shape[1] - p) * out.shape[0])}
 
 
-serve(run, window=0)
+serve(run, window=0, warm=lambda: run(4))

@@ -1,16 +1,18 @@
-"""The best loops over qwen2.py.  lean.py train_step|grpo_step FOLDER fp32|bf16 THREADS SIZES_JSON"""
+"""The best loops over qwen2.py and qwen2_5_vl.py.  lean.py train_step|grpo_step|grpo_update FOLDER fp32|bf16 THREADS SIZES_JSON"""
 import json
 import sys
 
 import torch
+from batches import completions_of, draw_tokens, prompt_of
 from qwen2 import Qwen2
-from session import Meter, draw_tokens, reward, serve
+from qwen2_5_vl import Qwen25Vl
+from session import Meter, reward, serve
 
 workload, folder, dtype, threads, sizes = *sys.argv[1:5], json.loads(sys.argv[5])
 dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
 torch.set_num_threads(int(threads))
 torch.manual_seed(1)
-model = Qwen2(folder)
+model = (Qwen25Vl if workload == "grpo_update" else Qwen2)(folder)
 vocabulary = model.embedding.shape[0]
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0, fused=True)
 
@@ -55,4 +57,20 @@ def grpo_step():
     return run
 
 
-serve({"train_step": train_step, "grpo_step": grpo_step}[workload](), window=0)
+def grpo_update():
+    q, g, c = sizes["prompts"], sizes["G"], sizes["C"]
+    drawn = [prompt_of(i, sizes, model.config) for i in range(q)]
+    groups = [(torch.tensor(ids), torch.stack(images), completions_of(i, sizes, model.config)) for i, (ids, images) in enumerate(drawn)]
+    advantages = torch.tensor([1.0, -1.0]).repeat(g)[:g, None]
+
+    def run():
+        for prompt, pixels, completions in groups:
+            new = model.logprobs_shared(prompt, completions, dtype, (pixels, sizes["grid"]))
+            # One update a rollout: the sampler's log-probs are taken to be these.
+            ratio = (new - new.detach()).exp()
+            (-torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages).sum() / (q * g * c)).backward()
+        update()
+    return run
+
+
+serve({"train_step": train_step, "grpo_step": grpo_step, "grpo_update": grpo_update}[workload](), window=0)

@@ -16,12 +16,14 @@ class Qwen2(torch.nn.Module):
     def __init__(self, folder):
         super().__init__()
         with open(os.path.join(folder, "config.json")) as file:
-            c = json.load(file)
+            self.config = json.load(file)
+        c = self.config.get("text_config", self.config)
         self.width, self.layers = c["hidden_size"], c["num_hidden_layers"]
         self.q_heads, self.kv_heads, self.eps = c["num_attention_heads"], c["num_key_value_heads"], c["rms_norm_eps"]
         self.head_dim, self.theta = self.width // self.q_heads, c["rope_parameters"]["rope_theta"]
         w = {name: value.float() for name, value in load_file(os.path.join(folder, "model.safetensors")).items()}
         self.embedding = torch.nn.Parameter(w["model.embed_tokens.weight"])
+        self.head = torch.nn.Parameter(w["lm_head.weight"]) if "lm_head.weight" in w else None
         self.norm = torch.nn.Parameter(w["model.norm.weight"])
         self.blocks = torch.nn.ParameterList()
         for i in range(self.layers):
@@ -34,9 +36,16 @@ class Qwen2(torch.nn.Module):
                 torch.cat([part("mlp.gate_proj.weight"), part("mlp.up_proj.weight")]), part("mlp.down_proj.weight"),
             ):
                 self.blocks.append(torch.nn.Parameter(value.clone()))
+        self.load_rest(w)
+
+    def load_rest(self, weights):
+        """For models that have more than a decoder."""
 
     def cast(self, dtype):
-        return [p.to(dtype) for p in self.blocks], self.embedding.to(dtype), self.norm.to(dtype)
+        """(blocks, embedding, norm, head) in the dtype of a pass."""
+        embedding = self.embedding.to(dtype)
+        head = embedding if self.head is None else self.head.to(dtype)
+        return [p.to(dtype) for p in self.blocks], embedding, self.norm.to(dtype), head
 
     def angles(self, positions, dtype):
         inverse = self.theta ** (-torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim)
@@ -60,8 +69,11 @@ class Qwen2(torch.nn.Module):
         return x + F.linear(F.silu(gate) * up, down)
 
     def hidden(self, ids, positions, attend, parts):
-        weights, embedding, norm = parts
-        x, (cos, sin) = F.embedding(ids, embedding), self.angles(positions, embedding.dtype)
+        return self.decode_rows(F.embedding(ids, parts[1]), positions, attend, parts)
+
+    def decode_rows(self, x, positions, attend, parts):
+        weights, _, norm, _ = parts
+        cos, sin = self.angles(positions, x.dtype)
         for i in range(self.layers):
             x = self.block(i, x, cos, sin, attend, weights)
         return F.rms_norm(x, (self.width,), norm, self.eps)
@@ -71,17 +83,19 @@ class Qwen2(torch.nn.Module):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
     @staticmethod
-    def select(hidden, head, targets):
-        logits = F.linear(hidden, head).float()
+    def select_logits(logits, targets):
         return logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1)
+
+    def select(self, hidden, head, targets):
+        return self.select_logits(F.linear(hidden, head).float(), targets)
 
     def logprobs(self, ids, dtype):
         """Log-probs of ids[:, 1:]."""
         parts = self.cast(dtype)
         x = self.hidden(ids[:, :-1], torch.arange(ids.shape[1] - 1), self.causal, parts)
-        return self.select(x, parts[1], ids[:, 1:])
+        return self.select(x, parts[3], ids[:, 1:])
 
-    def logprobs_shared(self, prompt, completions, dtype):
+    def logprobs_shared(self, prompt, completions, dtype, pictures=()):
         """prompt [P], completions [G, C] -> [G, C]; packed as [prompt | completion 0 | completion 1 | ...]."""
         parts, p, (g, c) = self.cast(dtype), prompt.shape[0], completions.shape
         mask = torch.cat([torch.ones(c, p, dtype=torch.bool), torch.ones(c, c, dtype=torch.bool).tril()], 1)
@@ -93,17 +107,22 @@ class Qwen2(torch.nn.Module):
             rest = F.scaled_dot_product_attention(own(q), keys, values, attn_mask=mask, enable_gqa=True)
             return torch.cat([first, rest.transpose(0, 1).reshape(1, self.q_heads, g * c, self.head_dim)], 2)
 
-        ids = torch.cat([prompt, completions.reshape(-1)])[None]
-        positions = torch.cat([torch.arange(p), torch.arange(p, p + c).repeat(g)])
-        x = self.hidden(ids, positions, attend, parts)
+        x = F.embedding(torch.cat([prompt, completions.reshape(-1)])[None], parts[1])
+        x, start = self.enter_prompt(x, prompt, pictures, parts)
+        own = torch.arange(start[-1].max() + 1, start[-1].max() + 1 + c).repeat(g)
+        x = self.decode_rows(x, torch.cat([start, own.expand(*start.shape[:-1], -1)], -1), attend, parts)
         rows = torch.cat([x[:, p - 1:p].expand(g, 1, -1), x[0, p:].view(g, c, -1)[:, :-1]], 1)
-        return self.select(rows, parts[1], completions)
+        return self.select(rows, parts[3], completions)
+
+    def enter_prompt(self, x, prompt, pictures, parts):
+        """The embedded rows with the pictures' features in, and the positions of the prompt."""
+        return x, torch.arange(prompt.shape[0])
 
     @torch.no_grad()
     def rollout(self, prompts, group, new, dtype, banned):
         """prompts [Q, P] -> completions [Q * group, new] and the log-probs they were drawn with."""
         parts, (count, p) = self.cast(dtype), prompts.shape
-        rows, repeat, head = count * group, self.q_heads // self.kv_heads, parts[1]
+        rows, repeat, head = count * group, self.q_heads // self.kv_heads, parts[3]
         prompt_k = torch.empty(self.layers, count, self.kv_heads, p, self.head_dim, dtype=dtype)
         own_k = torch.empty(self.layers, rows, self.kv_heads, new, self.head_dim, dtype=dtype)
         prompt_v, own_v = torch.empty_like(prompt_k), torch.empty_like(own_k)

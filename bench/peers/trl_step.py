@@ -8,9 +8,9 @@ import sys
 import tempfile
 import warnings
 
-from session import Meter, answer, draw_tokens, memory_bytes, reward
-
 import torch
+from batches import draw_tokens
+from session import Meter, answer, memory_bytes, reward
 
 folder, dtype, threads, sizes = *sys.argv[1:4], json.loads(sys.argv[4])
 torch.set_num_threads(int(threads))
