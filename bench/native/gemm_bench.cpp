@@ -1,6 +1,6 @@
 // Speed of the products: GFLOP/s and per cent of the peak of bare instructions, measured next to every figure because a
-// shared machine's clock moves. GAVEL_ISA=avx512-bf16 leaves AMX out. Usage: gemm_bench [threads] [substring of a line].
-// Random data; best of repeated calls.
+// shared machine's clock moves. GAVEL_ISA=avx512-bf16 leaves AMX out. Usage: gemm_bench [threads] [substring of a
+// line]. Random data; best of repeated calls.
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
