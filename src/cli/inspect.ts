@@ -78,8 +78,8 @@ function needLines(needs: readonly Need[], { promptTokens, maxNewTokens, group }
   const about = `one prompt of ${promptTokens} tokens, ${group} completions of ${maxNewTokens}, blocks recomputed`;
   const lines = [`memory need for ${about}`];
   for (const { work, memory } of needs) {
-    const { weightBytes, gradientBytes, optimizerBytes, activationBytes, kvBytes, scratchBytes, referenceBytes } =
-      memory;
+    const { weightBytes, gradientBytes, optimizerBytes, activationBytes, kvBytes } = memory;
+    const { promptCacheBytes, scratchBytes, referenceBytes } = memory;
     const parts = [
       ...[
         ['weights', weightBytes],
@@ -89,6 +89,7 @@ function needLines(needs: readonly Need[], { promptTokens, maxNewTokens, group }
       ...[
         ['activations', activationBytes],
         ['keys and values', kvBytes],
+        ['kept prompts', promptCacheBytes],
         ['scratch', scratchBytes],
         ['reference', referenceBytes],
       ],
