@@ -39,7 +39,7 @@ const promptOf = (seed) =>
   });
 
 const engine = await createEngine({ threads });
-const rewardHead = { heads: ['score'], token: rewardToken };
+const rewardHead = { heads: 1, token: rewardToken };
 const load = (promptCacheBytes) =>
   engine.createModel(config, { dtype: 'bf16', seed: 1, promptCacheBytes, rewardHead, freeze: ['visual'] });
 const models = { without: await load(0), kept: await load(2 ** 28) };
@@ -82,7 +82,9 @@ for (let round = 0; round < repetitions; round++) {
     const bits = Buffer.from(logprobs.buffer).toString('base64');
     if (which === 'without') checked = bits;
     else if (bits !== checked) throw new Error('kept and computed log-probs differ');
-    await timed('sample again', which, async () => model.sample(requests, { ...draw, seed: round + 100 }).completions());
+    await timed('sample again', which, async () =>
+      model.sample(requests, { ...draw, seed: round + 100 }).completions(),
+    );
     await timed('score 4 candidates of a picture', which, () => model.score(judged));
     await timed('forwardBackward, tower frozen', which, () => model.forwardBackward(groups, [{ kind: 'nll' }]));
     await model.optimizerStep({ learningRate: 1e-9 });

@@ -41,12 +41,15 @@ function marked(mark: string, fallback: boolean): Read {
 /** How the decoder of a tokenizer.json writes one token within a text; undefined for a kind that is not known here. */
 export function tokenReader(definition: Json): Read | undefined {
   const decoder = definition['decoder'];
+  // Without a decoder tokens are joined by blanks. The one before a text's first token is not in the text.
+  if (decoder === null || decoder === undefined) return (token) => utf8.encode(` ${token}`);
   if (!isObject(decoder)) return undefined;
   const parts = decoder['type'] === 'Sequence' ? (decoder['decoders'] as unknown[]).filter(isObject) : [decoder];
   const kinds = new Set(parts.map(({ type }) => type));
   if (kinds.has('ByteLevel')) return byteLevel();
   const metaspace = parts.find(({ type }) => type === 'Metaspace');
-  if (metaspace !== undefined) return marked(String(metaspace['replacement'] ?? '▁'), kinds.has('ByteFallback'));
+  if (metaspace !== undefined)
+    return marked((metaspace['replacement'] as string | undefined) ?? '▁', kinds.has('ByteFallback'));
   const blank = parts.find(({ type, content }) => type === 'Replace' && content === ' ');
   const pattern = isObject(blank?.['pattern']) ? blank['pattern']['String'] : undefined;
   return typeof pattern === 'string' ? marked(pattern, kinds.has('ByteFallback')) : undefined;
@@ -58,6 +61,6 @@ export function tokenBytesTable(count: number, bytesOf: (id: number) => Uint8Arr
   const offsets = new Int32Array(count + 1);
   for (const [id, part] of parts.entries()) offsets[id + 1] = offsets[id]! + part.length;
   const bytes = new Uint8Array(offsets[count]!);
-  for (const [id, part] of parts.entries()) bytes.set(part, offsets[id]!);
+  for (const [id, part] of parts.entries()) bytes.set(part, offsets[id]);
   return { bytes, offsets };
 }

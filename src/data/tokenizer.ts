@@ -146,7 +146,8 @@ export class Tokenizer {
   }
 
   /**
-   * The bytes that each token adds to a text; none for special tokens, which texts leave out. Made once.
+   * The bytes that each token adds to a text; none for special tokens, which texts leave out. A blank that a decoder
+   * leaves out before the first word of a text is there. Made once.
    * Throws 'unsupported' for a tokenizer whose decoder writes a token depending on its neighbours.
    */
   tokenBytes(): TokenBytes {
