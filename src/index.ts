@@ -81,6 +81,7 @@ export {
 export type { ChatMessage, ContentPart, ImageSource, Row, VideoSource } from './data/rows.js';
 export { Processor, type EncodedRow, type ProcessorOptions } from './data/processor.js';
 export type { VideoOptions } from './data/vision-processor.js';
+export type { TokenBytes } from './data/token-bytes.js';
 export { Tokenizer, type DecodeTextOptions, type IncrementalDecoder } from './data/tokenizer.js';
 export { DataThreads, type DataThreadsOptions, type EncodeOptions } from './data/threads.js';
 

@@ -139,7 +139,22 @@ SampleRequest sample_request_from(const Argument& request) {
   });
   read_optional(request["minP"], &input.min_p, [](const Argument& a) { return a.number(0, 1); });
   input.stop_tokens = tokens_from(request["stopTokens"]);
+  read_optional(request["stopStrings"], &input.stop_strings, texts_from);
   return input;
+}
+
+TokenBytes token_bytes_from(const Argument& table) {
+  TokenBytes result;
+  result.bytes = table["bytes"].uint8s();
+  const Argument offsets = table["offsets"];
+  result.offsets = offsets.int32s();
+  int32_t last = 0;
+  for (const int32_t offset : result.offsets) {
+    if (offset < last || static_cast<size_t>(offset) > result.bytes.size())
+      offsets.fail("ascending offsets within `bytes`");
+    last = offset;
+  }
+  return result;
 }
 
 Objective objective_from(const Argument& argument) {
@@ -195,6 +210,8 @@ ModelConfig model_config_from(const Argument& spec) {
   config.family = spec["family"].text();
   config.dtype = spec["dtype"].choice({"fp32", "bf16"}) == 0 ? DType::f32 : DType::bf16;
   read_optional(spec["optimizer"], &config.state, training_state_from);
+  read_optional(spec["promptCacheBytes"], &config.prompt_cache_bytes,
+                [](const Argument& a) { return static_cast<size_t>(a.counter()); });
   read_optional(spec["planning"], &config.planning, [](const Argument& a) { return a.boolean(); });
   const Argument numbers = spec["numbers"];
   const Napi::Array names = numbers.object().GetPropertyNames();
@@ -253,6 +270,7 @@ SampleSettings sample_settings_from(const Argument& options) {
   SampleSettings settings;
   settings.max_rows = static_cast<int32_t>(options["maxRows"].integer(1, kMaxInt32));
   settings.banned_tokens = tokens_from(options["bannedTokens"]);
+  read_optional(options["tokenBytes"], &settings.token_bytes, token_bytes_from);
   read_optional(options["adapter"], &settings.adapter_off, adapter_is_off);
   return settings;
 }
@@ -283,6 +301,8 @@ PlannedWork planned_work_from(const Argument& work) {
   const Argument images = work["images"];
   for (uint32_t i = 0; i < images.length(); ++i) planned.images.push_back(image_shape_from(images[i]));
   planned.groups = counted(work["groups"]);
+  read_optional(work["promptCacheBytes"], &planned.prompt_cache_bytes,
+                [](const Argument& a) { return static_cast<size_t>(a.counter()); });
   if (const Argument steps = work["steps"]; !steps.absent()) {
     planned.trains = steps["trains"].boolean();
     planned.scores = steps["scores"].boolean();

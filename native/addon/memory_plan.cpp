@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/pack.h"
+#include "sample/kv_pool.h"
 #include "sample/sampler.h"
 
 namespace gavel {
@@ -53,6 +54,27 @@ Status make_prompt(const Model& model, const PlannedWork& work, GroupInput* grou
   return Status::success();
 }
 
+// What calls keep of different prompts: pages and hidden rows of those that are sampled, features of pictures that are
+// not in the way of a gradient.
+size_t kept_bytes(const Model& model, const PlannedWork& work, const GroupInput& group) {
+  const Architecture& architecture = model.architecture();
+  const size_t row = static_cast<size_t>(architecture.hidden_size) * dtype_size(model.weights().dtype());
+  size_t bytes = 0;
+  if (work.max_new_tokens > 0) {
+    const int64_t pages = (static_cast<int64_t>(group.prompt_tokens.size()) + kKeyBlock - 1) / kKeyBlock;
+    bytes += static_cast<size_t>(pages * architecture.num_layers *
+                                 KvPool::page_bytes(architecture, model.weights().dtype()));
+    bytes += row * static_cast<size_t>(1 + Pack::scores_of(group, architecture.reward_token));
+  }
+  if (work.max_new_tokens > 0 || work.scores || (work.trains && !architecture.tower_trains(model.weights()))) {
+    for (const ImageInput& image : work.images) {
+      const Placeholders taken = architecture.placeholders(image);
+      bytes += row * static_cast<size_t>(taken.runs * taken.tokens * architecture.feature_parts);
+    }
+  }
+  return std::min(work.prompt_cache_bytes, bytes * static_cast<size_t>(work.groups));
+}
+
 }  // namespace
 
 Status plan_memory(Model& model, const Context& context, const PlannedWork& work, MemoryPlan* plan) {
@@ -65,6 +87,8 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
   GAVEL_RETURN_IF_ERROR(make_prompt(model, work, &group));
   const bool scored = model.reward_head().attached();
   if (scored) group.prompt_tokens.back() = model.architecture().reward_token;
+
+  plan->held.prompt_cache_bytes = kept_bytes(model, work, group);
 
   if (work.max_new_tokens > 0) {
     SampleRequest request;

@@ -15,6 +15,7 @@ struct PlannedWork {
   int32_t prompt_tokens = 1;       // those of pictures included
   std::vector<ImageInput> images;  // without pixels
   int32_t groups = 1;
+  size_t prompt_cache_bytes = 0;
   // Training and scoring.
   bool trains = false, scores = false;
   int32_t completions = 1, completion_tokens = 1;

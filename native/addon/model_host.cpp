@@ -50,7 +50,8 @@ void ModelHost::take_snapshot() {
            weights.optimizer_bytes(),
            trainer->activation_bytes(),
            kv_bytes,
-           sampling_bytes};
+           sampling_bytes,
+           model->prompt_cache().size_bytes()};
     step_count.store(trainer->step_count());
   }
   std::lock_guard lock(mutex_);

@@ -31,7 +31,7 @@ std::vector<TensorRow> tensor_rows(const Weights& weights);
 
 struct ModelMemory {
   size_t weight_bytes = 0, gradient_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, kv_bytes = 0,
-         sampling_bytes = 0;
+         sampling_bytes = 0, prompt_cache_bytes = 0;
 };
 
 struct ModelHost {

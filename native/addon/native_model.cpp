@@ -33,6 +33,7 @@ Napi::Value memory_to_js(Napi::Env env, const ModelMemory& memory, size_t scratc
   object.Set("activationBytes", static_cast<double>(memory.activation_bytes));
   object.Set("kvBytes", static_cast<double>(memory.kv_bytes));
   object.Set("samplingBytes", static_cast<double>(memory.sampling_bytes));
+  object.Set("promptCacheBytes", static_cast<double>(memory.prompt_cache_bytes));
   object.Set("scratchBytes", static_cast<double>(scratch_bytes));
   return object;
 }
@@ -242,6 +243,7 @@ Napi::Value NativeModel::attach_adapter(const Napi::CallbackInfo& info) {
   return run<std::vector<TensorRow>>(
       info, {},
       [options = std::move(options)](const Job&, ModelHost& host, std::vector<TensorRow>* rows) {
+        host.model->prompt_cache().drop_all();
         GAVEL_RETURN_IF_ERROR(gavel::attach_adapter(host.model->weights(), options));
         *rows = tensor_rows(host.model->weights());
         return Status::success();
@@ -269,8 +271,10 @@ Napi::Value NativeModel::attach_reward_head(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeModel::fill_new_token_rows(const Napi::CallbackInfo& info) {
   const int64_t first = Argument(info[0], "firstRow").integer(1, kMaxInt32);
-  return run(info,
-             [first](const Job&, ModelHost& host) { return gavel::fill_new_token_rows(host.model->weights(), first); });
+  return run(info, [first](const Job&, ModelHost& host) {
+    host.model->prompt_cache().drop_all();
+    return gavel::fill_new_token_rows(host.model->weights(), first);
+  });
 }
 
 Napi::Value NativeModel::score(const Napi::CallbackInfo& info) {
@@ -291,6 +295,7 @@ Napi::Value NativeModel::initialize(const Napi::CallbackInfo& info) {
   const uint64_t seed = Argument(info[0], "seed").counter();
   const double std = Argument(info[1], "std").number(0, 1e6);
   return run(info, [seed, std](const Job&, ModelHost& host) {
+    host.model->prompt_cache().drop_all();
     host.model->weights().initialize(seed, std);
     return Status::success();
   });
@@ -300,6 +305,7 @@ Napi::Value NativeModel::load_tensors(const Napi::CallbackInfo& info) {
   std::vector<TensorRead> reads = tensor_reads_from({info[0], "sources"});
   return run(info, numbered({info[1], "job"}, host_.get()),
              [bridge = bridge_.get(), reads = std::move(reads)](const Job& job, ModelHost& host) {
+               host.model->prompt_cache().drop_all();
                Status status = gavel::load_tensors(host.model->weights(), *bridge->context().pool, reads, job.aborted);
                refresh_token_rows(host.model->weights());
                return status;
@@ -334,6 +340,7 @@ Napi::Value NativeModel::write_tensor(const Napi::CallbackInfo& info) {
   const TensorKind kind = tensor_kind_from({info[1], "kind"});
   std::vector<float> values = Argument(info[2], "data").float32s();
   return run(info, [name = std::move(name), kind, values = std::move(values)](const Job&, ModelHost& host) {
+    host.model->prompt_cache().drop_all();
     return host.model->weights().write(name, kind, values.data(), values.size());
   });
 }
@@ -346,6 +353,7 @@ Napi::Value NativeModel::copy_weights_from(const Napi::CallbackInfo& info) {
   other->live(info.Env());
   return run(info, [from = other->host_](const Job&, ModelHost& host) {
     if (!from->model) return disposed_status();
+    host.model->prompt_cache().drop_all();
     return host.model->weights().copy_from(from->model->weights());
   });
 }

@@ -18,6 +18,13 @@ Napi::Value copied(Napi::Env env, const std::vector<Element>& values) {
 
 Napi::Value number(Napi::Env env, double value) { return Napi::Number::New(env, value); }
 
+Napi::Value reuse_to_js(Napi::Env env, const ReuseStats& reused) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("promptTokens", number(env, static_cast<double>(reused.prompt_tokens)));
+  object.Set("images", number(env, static_cast<double>(reused.images)));
+  return object;
+}
+
 }  // namespace
 
 Napi::Value floats_to_js(Napi::Env env, std::vector<float>&& values) {
@@ -75,7 +82,9 @@ Napi::Value sample_stats_to_js(Napi::Env env, const SampleStats& stats) {
   object.Set("decodeSteps", number(env, static_cast<double>(stats.decode_steps)));
   object.Set("prefillSeconds", number(env, stats.prefill_seconds));
   object.Set("decodeSeconds", number(env, stats.decode_seconds));
+  object.Set("tailSeconds", number(env, stats.tail_seconds));
   object.Set("kvBytes", number(env, static_cast<double>(stats.kv_bytes)));
+  object.Set("reused", reuse_to_js(env, stats.reused));
   return object;
 }
 
@@ -86,6 +95,7 @@ Napi::Value step_result_to_js(Napi::Env env, StepResult& result) {
   object.Set("packedTokens", number(env, static_cast<double>(result.packed_tokens)));
   object.Set("microBatches", number(env, static_cast<double>(result.micro_batches)));
   object.Set("metrics", numbers_to_js(env, result.metrics));
+  object.Set("reused", reuse_to_js(env, result.reused));
   object.Set("logprobs", floats_to_js(env, std::move(result.logprobs)));
   return object;
 }
@@ -97,6 +107,7 @@ Napi::Value scores_to_js(Napi::Env env, ScoreResult& result) {
   object.Set("mu", floats_to_js(env, std::move(result.mu)));
   object.Set("logSigma", floats_to_js(env, std::move(result.log_sigma)));
   object.Set("states", floats_to_js(env, std::move(result.states)));
+  object.Set("reused", reuse_to_js(env, result.reused));
   return object;
 }
 
@@ -104,6 +115,7 @@ Napi::Value logprobs_to_js(Napi::Env env, StepResult& result) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("logprobs", floats_to_js(env, std::move(result.logprobs)));
   object.Set("entropies", floats_to_js(env, std::move(result.entropies)));
+  object.Set("reused", reuse_to_js(env, result.reused));
   return object;
 }
 

@@ -6,6 +6,8 @@
 #include <sstream>
 #include <vector>
 
+#include "core/spare_memory.h"
+
 namespace gavel {
 namespace {
 
@@ -76,7 +78,8 @@ size_t available_memory(const std::string& root) {
 }
 
 Status check_memory(size_t requested, const std::string& what, const std::string& advice) {
-  const size_t available = available_memory();
+  size_t available = available_memory();
+  if (requested > available && give_back_spare_memory()) available = available_memory();
   if (requested <= available) return Status::success();
   return Status::error(Code::out_of_memory, "Expected " + std::to_string(requested) + " bytes for " + what + " but " +
                                                 std::to_string(available) + " are available. " + advice)

@@ -14,7 +14,8 @@ inline constexpr size_t kUnknownMemory = ~size_t{0};
 // `root` stands before /proc and /sys: empty but in tests. kUnknownMemory where the system does not say.
 size_t available_memory(const std::string& root = "");
 
-// out_of_memory, with both numbers, when `requested` bytes for `what` are more than there are; `advice` is the advice.
+// out_of_memory, with both numbers, when `requested` bytes for `what` are more than there are, after this thread's
+// spare memory (spare_memory.h) was given back; `advice` is the advice.
 Status check_memory(size_t requested, const std::string& what, const std::string& advice);
 
 }  // namespace gavel

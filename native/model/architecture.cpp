@@ -1,7 +1,37 @@
 #include "model/architecture.h"
 
+#include <cstring>
+
 namespace gavel {
 namespace {
+
+// The tower's rows, then those kept of other pictures; part 0 is the features, the others deepstack's.
+VisionFeatures with_kept(Tape& tape, const VisionFeatures& made, const PackView& pack, int32_t hidden_size,
+                         DType dtype) {
+  const int32_t parts = pack.kept_features.front()->parts;
+  const size_t row_bytes = static_cast<size_t>(hidden_size) * dtype_size(dtype);
+  const int64_t own = made.rows ? made.rows.rows() : 0;
+  int64_t total = own;
+  for (const KeptFeatures* kept : pack.kept_features) total += kept->rows;
+  VisionFeatures all;
+  for (int32_t part = 0; part < parts; ++part) {
+    const Tensor joined = tape.activation({total, hidden_size}, dtype);
+    (part == 0 ? all.rows : all.deepstack.emplace_back()) = joined;
+    if (tape.dry()) continue;
+    auto* to = static_cast<uint8_t*>(joined.data);
+    if (own > 0) {
+      const Tensor& rows = part == 0 ? made.rows : made.deepstack[static_cast<size_t>(part) - 1];
+      std::memcpy(to, rows.data, static_cast<size_t>(own) * row_bytes);
+      to += static_cast<size_t>(own) * row_bytes;
+    }
+    for (const KeptFeatures* kept : pack.kept_features) {
+      const size_t bytes = static_cast<size_t>(kept->rows) * row_bytes;
+      std::memcpy(to, kept->data.data() + static_cast<size_t>(part) * bytes, bytes);
+      to += bytes;
+    }
+  }
+  return all;
+}
 
 Status count_mismatch(std::string expected, size_t image, std::string received) {
   return Status::error(Code::image_count_mismatch,
@@ -11,6 +41,42 @@ Status count_mismatch(std::string expected, size_t image, std::string received) 
 }
 
 }  // namespace
+
+Tensor Architecture::forward(Tape& tape, const Weights& weights, const PackView& pack, VisionFeatures* computed) const {
+  VisionFeatures vision;
+  if (pack.vision != nullptr) vision = tower(tape, weights, *pack.vision);
+  if (computed != nullptr) *computed = vision;
+  if (!pack.kept_features.empty()) vision = with_kept(tape, vision, pack, hidden_size, weights.dtype());
+  if (pack.kept_hidden.empty()) return decode(tape, weights, pack, vision);
+
+  const size_t row_bytes = static_cast<size_t>(hidden_size) * dtype_size(weights.dtype());
+  const int64_t kept = static_cast<int64_t>(pack.kept_hidden.size());
+  const Tensor all = tape.activation({pack.num_tokens + kept, hidden_size}, weights.dtype());
+  auto* to = static_cast<uint8_t*>(all.data);
+  if (pack.num_tokens > 0) {
+    const Tensor hidden = decode(tape, weights, pack, vision);
+    if (!tape.dry()) std::memcpy(to, hidden.data, static_cast<size_t>(pack.num_tokens) * row_bytes);
+  }
+  for (int64_t row = 0; row < kept && !tape.dry(); ++row) {
+    std::memcpy(to + static_cast<size_t>(pack.num_tokens + row) * row_bytes, pack.kept_hidden[static_cast<size_t>(row)],
+                row_bytes);
+  }
+  return all;
+}
+
+bool Architecture::tower_trains(const Weights& weights) const {
+  for (int32_t i = 0; i < tower_parameters; ++i) {
+    if (weights.parameter(i).trainable) return true;
+  }
+  return tower_adapted(weights);
+}
+
+bool Architecture::tower_adapted(const Weights& weights) const {
+  for (int32_t i = 0; i < tower_parameters; ++i) {
+    if (weights.parameter(i).lora_down >= 0) return true;
+  }
+  return false;
+}
 
 Status Architecture::add_image(const ImageInput&, VisionBatch*, std::vector<int32_t>*) const {
   return Status::error(Code::image_count_mismatch,

@@ -19,17 +19,35 @@ class VisionBatch {
   virtual ~VisionBatch() = default;
 };
 
+// What a vision tower makes of pictures: a row for every placeholder, and what is added to those rows after the first
+// decoder layers. All [rows, H].
+struct VisionFeatures {
+  Tensor rows;
+  std::vector<Tensor> deepstack;
+};
+
+// The same of one picture, kept from an earlier pass; rows in the order of its placeholders, one part after the other.
+struct KeptFeatures {
+  int32_t rows = 0, parts = 0;
+  std::vector<uint8_t> data;  // [parts, rows, H]
+};
+
 // Everything a graph reads of one packed batch. Memory is owned by the Pack (or the sampler's step).
 struct PackView {
   int32_t num_tokens = 0;
   const int32_t* tokens = nullptr;
   const int32_t* positions = nullptr;     // [axes, T]
-  const int32_t* feature_rows = nullptr;  // [T] row of the vision tower's output, or -1; null without images
+  const int32_t* feature_rows = nullptr;  // [T] row of the pictures' features, or -1; null without images
   const AttentionPlan* plan = nullptr;
   // Paged store of all layers, or null: then each layer takes a transient one.
   uint8_t* kv = nullptr;
   int64_t kv_layer_bytes = 0;
-  const VisionBatch* vision = nullptr;  // of the family's own kind; null without images
+  const VisionBatch* vision = nullptr;  // of the family's own kind; null without images that the tower must see
+  // From earlier passes, in passes without a gradient there: features that follow the tower's, pages of prompts that
+  // have no rows, and hidden rows that follow the packed ones.
+  std::span<const KeptFeatures* const> kept_features;
+  std::span<const KvPage> kept_pages;
+  std::span<const uint8_t* const> kept_hidden;
 };
 
 // The placeholder tokens that a picture or video has in its prompt: so many runs of so many tokens.
@@ -52,8 +70,8 @@ class Architecture {
  public:
   virtual ~Architecture() = default;
 
-  // [T, H] after the final norm.
-  virtual Tensor forward(Tape& tape, const Weights& weights, const PackView& pack) const = 0;
+  // [T, H] after the final norm, then the pack's kept hidden rows. `computed` gets what the tower made.
+  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack, VisionFeatures* computed = nullptr) const;
 
   // Null: a text model, which has no use for the functions below.
   virtual std::unique_ptr<VisionBatch> new_vision_batch() const { return nullptr; }
@@ -66,6 +84,11 @@ class Architecture {
   // Of the prompt; by default 0, 1, 2, ... on every axis.
   virtual Status positions(const GroupInput& group, std::span<const PlaceholderRun> runs, Positions* positions) const;
 
+  // Whether a gradient may reach a parameter of the tower.
+  bool tower_trains(const Weights& weights) const;
+  // Whether an adapter changes what the tower makes.
+  bool tower_adapted(const Weights& weights) const;
+
   bool is_placeholder(int32_t token) const { return token >= 0 && (token == image_token || token == video_token); }
   // The runs of placeholders in a group's prompt, checked against its pictures.
   Status find_runs(const GroupInput& group, std::vector<PlaceholderRun>* runs) const;
@@ -73,12 +96,20 @@ class Architecture {
   Status check_length(int64_t positions) const;
 
   int32_t vocabulary = 0, hidden_size = 0, num_layers = 0, query_heads = 0, kv_heads = 0, head_dim = 0;
-  int32_t head = -1;  // parameter of the language head [V, H]
+  int32_t head = -1;             // parameter of the language head [V, H]
+  int32_t feature_parts = 1;     // the features, and one more for every layer that deepstack adds to
+  int32_t tower_parameters = 0;  // those of the vision tower and its projector come first
   int32_t rope_axes = 1;
   int32_t image_token = -1, video_token = -1;  // -1: none
   int32_t position_limit = 0;                  // of a prompt and its completion; 0: none
   bool fixed_until_limit = false;              // rope frequencies change beyond it (rope_scaling.h)
   int32_t reward_token = -1;                   // set when a reward head is attached; -1: none
+
+ protected:
+  virtual VisionFeatures tower(Tape&, const Weights&, const VisionBatch&) const { return {}; }
+  // [T, H] after the final norm.
+  virtual Tensor decode(Tape& tape, const Weights& weights, const PackView& pack,
+                        const VisionFeatures& vision) const = 0;
 };
 
 // families.cpp

@@ -94,6 +94,36 @@ void PlanBuilder::add_group(RowRange prompt, std::span<const RowRange> completio
   plan_.units.push_back(unit);
 }
 
+void PlanBuilder::add_continuations(int32_t prompt_length, std::span<const RowRange> completions,
+                                    std::vector<Fill>* fills) {
+  const int32_t full = prompt_length / kKeyBlock, partial = prompt_length % kKeyBlock;
+  const auto shared_begin = static_cast<int32_t>(plan_.block_ids.size());
+  for (int32_t page = 0; page < full; ++page) {
+    fills->push_back({new_block(), page});
+    plan_.block_ids.push_back(fills->back().block);
+  }
+  for (const RowRange rows : completions) {
+    if (rows.size() == 0) continue;
+    const auto tail = static_cast<int32_t>(plan_.block_ids.size());
+    int32_t id = -1;
+    for (int32_t slot = 0; slot < partial + rows.size(); slot += kKeyBlock) {
+      plan_.block_ids.push_back(id = new_block());
+      if (slot == 0 && partial > 0) fills->push_back({id, full});
+    }
+    // The prompt's partial page is zero where it holds no row.
+    const int32_t total = partial + rows.size();
+    if (total % kKeyBlock != 0 && (partial == 0 || total > kKeyBlock)) plan_.fresh_blocks.push_back(id);
+    for (int32_t i = 0; i < rows.size(); ++i) {
+      const int32_t place_in_tail = partial + i;
+      place(rows.begin + i, plan_.block_ids[static_cast<size_t>(tail + place_in_tail / kKeyBlock)],
+            place_in_tail % kKeyBlock);
+      plan_.row_keys[static_cast<size_t>(rows.begin + i)] = prompt_length + i + 1;
+      plan_.row_tail[static_cast<size_t>(rows.begin + i)] = tail;
+    }
+    add_tiles(rows, shared_begin, full);
+  }
+}
+
 void PlanBuilder::add_segment(RowRange rows) {
   const auto shared_begin = static_cast<int32_t>(plan_.block_ids.size());
   AttentionUnit unit{rows.begin, rows.end, static_cast<int32_t>(plan_.tiles.size()), 0};

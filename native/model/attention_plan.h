@@ -47,6 +47,13 @@ class PlanBuilder {
   // allowed). Full prompt blocks are shared; the last partial one is written again into each completion's first block.
   void add_group(RowRange prompt, std::span<const RowRange> completions);
 
+  // As add_group for a prompt whose keys and values are kept elsewhere: only the completions have rows. The blocks that
+  // must hold pages of the prompt before attention runs are appended to `fills`.
+  struct Fill {
+    int32_t block, page;
+  };
+  void add_continuations(int32_t prompt_length, std::span<const RowRange> completions, std::vector<Fill>* fills);
+
   // Rows that all see one another: an image or a window of one.
   void add_segment(RowRange rows);
 

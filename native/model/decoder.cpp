@@ -70,6 +70,7 @@ DecoderLayer Decoder::declare_layer(const DecoderForm& form, int32_t index, Weig
 }
 
 Status Decoder::declare(ConfigReader& config, const DecoderForm& form, Weights* weights, Architecture* architecture) {
+  architecture->tower_parameters = weights->size();
   vocabulary = config.integer("vocab_size");
   hidden_size = config.integer("hidden_size");
   intermediate_size = config.integer("intermediate_size");
@@ -114,8 +115,8 @@ Status Decoder::declare(ConfigReader& config, const DecoderForm& form, Weights* 
   return Status::success();
 }
 
-Tensor Decoder::forward(Tape& tape, const Weights& weights, const PackView& pack, Tensor features,
-                        std::span<const Tensor> deepstack) const {
+Tensor Decoder::forward(Tape& tape, const Weights& weights, const PackView& pack, const VisionFeatures& vision) const {
+  const auto& [features, deepstack] = vision;
   const auto [cosine, sine] =
       rope_table(tape, pack.positions, pack.num_tokens, rope_axis, rope.inverse_frequency, rope.attention_factor);
   const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
@@ -123,6 +124,7 @@ Tensor Decoder::forward(Tape& tape, const Weights& weights, const PackView& pack
   for (size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& layer = layers[i];
     KvStore store{pack.kv == nullptr ? nullptr : pack.kv + static_cast<int64_t>(i) * pack.kv_layer_bytes};
+    const KvPages kept{pack.kept_pages, static_cast<int32_t>(i)};
     x = tape.block(x, [=, this, &weights, &pack, &layer, cosine = cosine, sine = sine](Tape& t, Tensor in) {
       Tensor h = rms_norm(t, in, weights[layer.input_norm], eps);
       Tensor qkv = projection(t, weights, h, layer.qkv, layer.qkv_bias);
@@ -131,7 +133,7 @@ Tensor Decoder::forward(Tape& tape, const Weights& weights, const PackView& pack
             head_norm(t, qkv, weights[layer.query_norm], weights[layer.key_norm], query_heads, kv_heads, head_dim, eps);
       }
       gavel::rope(t, qkv, cosine, sine, query_heads + kv_heads, head_dim);
-      Tensor context = attention(t, qkv, pack.plan, store, query_heads, kv_heads, head_dim, scale);
+      Tensor context = attention(t, qkv, pack.plan, store, query_heads, kv_heads, head_dim, scale, kept);
       Tensor middle = projection(t, weights, context, layer.output, layer.output_bias, in);
       h = rms_norm(t, middle, weights[layer.post_norm], eps);
       h = swiglu(t, projection(t, weights, h, layer.gate_up, layer.gate_up_bias));

@@ -34,10 +34,8 @@ struct Decoder {
 
   // Reads the text config and declares the weights; fills the common fields of `architecture`.
   Status declare(ConfigReader& config, const DecoderForm& form, Weights* weights, Architecture* architecture);
-  // `features` are image rows that replace placeholder embeddings, or absent; deepstack[i] is added to those rows after
-  // layer i (Meng et al. 2024).
-  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack, Tensor features = {},
-                 std::span<const Tensor> deepstack = {}) const;
+  // Image rows replace placeholder embeddings; deepstack[i] is added to those rows after layer i (Meng et al. 2024).
+  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack, const VisionFeatures& vision) const;
 
  private:
   void read_axes(ConfigReader& config, const DecoderForm& form, Architecture* architecture);

@@ -1,6 +1,7 @@
 // What users hand to the engine, already copied out of JavaScript: groups of one prompt and its completions.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -45,6 +46,7 @@ struct ModelConfig {
   std::map<std::string, std::string> texts;
   DType dtype = DType::f32;
   TrainingState state;
+  size_t prompt_cache_bytes = 0;
   bool planning = false;  // the model is asked what it would take, and never filled
 };
 

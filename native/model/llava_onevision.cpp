@@ -27,7 +27,10 @@ class LlavaOnevision final : public Architecture {
   size_t used_layers = 0;  // of the tower; later ones and its last norm lead nowhere
 
   Status declare(const ModelConfig& config, Weights* weights);
-  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack) const override;
+  VisionFeatures tower(Tape& tape, const Weights& weights, const VisionBatch& pictures) const override;
+  Tensor decode(Tape& tape, const Weights& weights, const PackView& pack, const VisionFeatures& vision) const override {
+    return decoder.forward(tape, weights, pack, vision);
+  }
   std::unique_ptr<VisionBatch> new_vision_batch() const override { return std::make_unique<TileBatch>(); }
   Status add_image(const ImageInput& image, VisionBatch* batch, std::vector<int32_t>* feature_rows) const override;
   void finish_vision(VisionBatch* batch) const override;
@@ -36,7 +39,6 @@ class LlavaOnevision final : public Architecture {
  private:
   Status declare_vision(ConfigReader& reader, Weights* weights);
   void declare_projector(ConfigReader& reader, Weights* weights);
-  Tensor tower(Tape& tape, const Weights& weights, const TileBatch& batch) const;
   Status arrange(const ImageInput& image, int32_t first, RowSums* sums) const;
 };
 
@@ -141,21 +143,17 @@ Status LlavaOnevision::declare(const ModelConfig& config, Weights* weights) {
   return Status(reader.status());
 }
 
-Tensor LlavaOnevision::tower(Tape& tape, const Weights& weights, const TileBatch& batch) const {
+VisionFeatures LlavaOnevision::tower(Tape& tape, const Weights& weights, const VisionBatch& pictures) const {
+  const auto& batch = static_cast<const TileBatch&>(pictures);
   Tensor x = patch_embedding(tape, weights[patch_weight], weights[patch_bias], batch.pixels.data(), nullptr,
                              batch.num_patches);
   x = row_mix(tape, x, weights[position_table], batch.places.data(), nullptr, 1, batch.num_patches);
   for (size_t i = 0; i < used_layers; ++i) x = encoder.layer(tape, weights, i, x, &batch.view);
   x = gelu(tape, projection(tape, weights, x, in, in_bias));
   x = projection(tape, weights, x, out, out_bias);
-  return row_mix(tape, {}, x, batch.sums.index.data(), batch.sums.weights.data(), kMixTaps, batch.sums.rows(),
-                 weights[newline]);
-}
-
-Tensor LlavaOnevision::forward(Tape& tape, const Weights& weights, const PackView& pack) const {
-  const Tensor features =
-      pack.vision == nullptr ? Tensor{} : tower(tape, weights, static_cast<const TileBatch&>(*pack.vision));
-  return decoder.forward(tape, weights, pack, features);
+  x = row_mix(tape, {}, x, batch.sums.index.data(), batch.sums.weights.data(), kMixTaps, batch.sums.rows(),
+              weights[newline]);
+  return {x, {}};
 }
 
 Status LlavaOnevision::arrange(const ImageInput& image, int32_t first, RowSums* sums) const {

@@ -8,6 +8,7 @@ Status Model::create(const ModelConfig& config, std::unique_ptr<Model>* model) {
   made->weights_.set_training_state(config.state);
   made->weights_.set_planning(config.planning);
   made->arena_.set_planning(config.planning);
+  if (!config.planning) made->prompt_cache_.set_budget(config.prompt_cache_bytes);
   GAVEL_RETURN_IF_ERROR(made->weights_.allocate(config.dtype));
   *model = std::move(made);
   return Status::success();
@@ -22,7 +23,16 @@ Status Model::attach_reward_head(const RewardHeadOptions& options) {
   }
   GAVEL_RETURN_IF_ERROR(gavel::attach_reward_head(weights_, architecture_->hidden_size, options, &reward_head_));
   architecture_->reward_token = options.token;
+  prompt_cache_.drop_all();
   return Status::success();
+}
+
+void Model::drop_trained() {
+  if (architecture_->tower_trains(weights_)) {
+    prompt_cache_.drop_all();
+  } else {
+    prompt_cache_.drop_prompts();
+  }
 }
 
 }  // namespace gavel

@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace gavel {
+namespace {
+
+constexpr int32_t kKept = 1 << 30;
+
+}  // namespace
 
 int64_t Pack::rows_of(const GroupInput& group, int32_t reward_token) {
   int64_t rows = static_cast<int64_t>(group.prompt_tokens.size());
@@ -22,15 +27,64 @@ int64_t Pack::scores_of(const GroupInput& group, int32_t reward_token) {
   return scores;
 }
 
+// Appends the feature row of every placeholder of a picture.
+Status Pack::add_picture(const Architecture& architecture, const ImageInput& image, const ContentKey& key, Reuse* reuse,
+                         std::vector<int32_t>* features) {
+  Picture picture{key, {}};
+  const auto same =
+      std::find_if(pictures_.begin(), pictures_.end(), [&](const Picture& other) { return other.key == picture.key; });
+  if (same != pictures_.end()) {
+    features->insert(features->end(), same->rows.begin(), same->rows.end());
+    reuse->count_images(1);
+    return Status::success();
+  }
+  if (const auto kept = reuse->features(picture.key)) {
+    for (int32_t row = 0; row < kept->rows; ++row) picture.rows.push_back(kKept + kept_feature_rows_ + row);
+    kept_feature_rows_ += kept->rows;
+    kept_features_.push_back(kept);
+    reuse->count_images(1);
+  } else {
+    GAVEL_RETURN_IF_ERROR(architecture.add_image(image, vision_.get(), &picture.rows));
+    picture.made = has_images_ = true;
+    tower_rows_ += picture.rows.size();
+  }
+  features->insert(features->end(), picture.rows.begin(), picture.rows.end());
+  pictures_.push_back(std::move(picture));
+  return Status::success();
+}
+
+void Pack::keep_features(const VisionFeatures& made, Reuse* reuse) const {
+  for (const Picture& picture : pictures_) {
+    if (picture.made) reuse->keep_features(picture.key, made, picture.rows);
+  }
+}
+
+// Its last hidden row, which predicts first tokens, and those of its reward tokens.
+void Pack::add_kept_prompt(std::shared_ptr<const KeptPrompt> prompt, const Architecture& architecture) {
+  const size_t rows = 1 + static_cast<size_t>(prompt->reward_tokens), row_bytes = prompt->hidden.size() / rows;
+  for (size_t row = 0; row < rows; ++row) {
+    if (row > 0 && architecture.reward_token >= 0)
+      reward_rows_.push_back(kKept + static_cast<int32_t>(kept_hidden_.size()));
+    kept_hidden_.push_back(prompt->hidden.data() + row * row_bytes);
+  }
+  kept_prompts_.push_back(std::move(prompt));
+}
+
 // Tokens, feature rows and positions of the prompt.
-Status Pack::add_prompt(const Architecture& architecture, const GroupInput& group, Positions* positions) {
+Status Pack::add_prompt(const Architecture& architecture, const GroupInput& group, std::span<const ContentKey> keys,
+                        Reuse* reuse, Positions* positions) {
   std::vector<int32_t> features;
-  for (const ImageInput& image : group.images)
-    GAVEL_RETURN_IF_ERROR(architecture.add_image(image, vision_.get(), &features));
+  for (size_t i = 0; i < group.images.size(); ++i) {
+    if (reuse != nullptr) {
+      GAVEL_RETURN_IF_ERROR(add_picture(architecture, group.images[i], keys[i], reuse, &features));
+    } else {
+      has_images_ = true;
+      GAVEL_RETURN_IF_ERROR(architecture.add_image(group.images[i], vision_.get(), &features));
+    }
+  }
   std::vector<PlaceholderRun> runs;
   GAVEL_RETURN_IF_ERROR(architecture.find_runs(group, &runs));
   GAVEL_RETURN_IF_ERROR(architecture.positions(group, runs, positions));
-  has_images_ = has_images_ || !group.images.empty();
   size_t feature = 0;
   for (int32_t token : group.prompt_tokens) {
     if (token < 0 || token >= architecture.vocabulary) {
@@ -38,6 +92,7 @@ Status Pack::add_prompt(const Architecture& architecture, const GroupInput& grou
                            "Expected tokens below the vocabulary size " + std::to_string(architecture.vocabulary) +
                                " but received " + std::to_string(token) + ". Use the tokenizer of this checkpoint.");
     }
+    if (token == architecture.reward_token) reward_rows_.push_back(static_cast<int32_t>(tokens_.size()));
     tokens_.push_back(token);
     feature_rows_.push_back(architecture.is_placeholder(token) ? features[feature++] : -1);
   }
@@ -46,7 +101,7 @@ Status Pack::add_prompt(const Architecture& architecture, const GroupInput& grou
   return Status::success();
 }
 
-Status Pack::add_group(const Architecture& architecture, const GroupInput& group) {
+Status Pack::add_group(const Architecture& architecture, const GroupInput& group, Reuse* reuse, bool all_rows) {
   if (group.prompt_tokens.empty()) {
     return Status::error(
         Code::invalid_argument,
@@ -54,7 +109,23 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
   }
   const int32_t prompt_begin = static_cast<int32_t>(tokens_.size());
   Positions positions;
-  GAVEL_RETURN_IF_ERROR(add_prompt(architecture, group, &positions));
+  std::vector<ContentKey> keys;
+  std::shared_ptr<const KeptPrompt> kept;
+  if (reuse != nullptr) {
+    keys = reuse->keys_of(group.images);
+    if (!all_rows) kept = reuse->prompt(reuse->key_of(group.prompt_tokens, keys));
+  }
+  int32_t last_prompt_row = kKept + static_cast<int32_t>(kept_hidden_.size());
+  if (kept) {
+    positions.next = kept->next_position;
+    reuse->count_prompt(kept->length);
+    reuse->count_images(group.images.size());
+    add_kept_prompt(std::move(kept), architecture);
+  } else {
+    GAVEL_RETURN_IF_ERROR(add_prompt(architecture, group, keys, reuse, &positions));
+    last_prompt_row = static_cast<int32_t>(tokens_.size()) - 1;
+    kept_prompts_.push_back(nullptr);
+  }
   const int32_t prompt_end = static_cast<int32_t>(tokens_.size());
   size_t longest = 0;
   for (const CompletionInput& completion : group.completions) longest = std::max(longest, completion.tokens.size());
@@ -66,7 +137,7 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
   int32_t output = num_outputs_;
   for (const CompletionInput& completion : group.completions) {
     if (!completion.tokens.empty()) {
-      targets_.rows.push_back(prompt_end - 1);
+      targets_.rows.push_back(last_prompt_row);
       targets_.tokens.push_back(completion.tokens[0]);
       targets_.inverse_temperature.push_back(completion.temperature > 0 ? 1.0f / completion.temperature : 1.0f);
       targets_.output.push_back(output);
@@ -95,6 +166,8 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
         targets_.inverse_temperature.push_back(completion.temperature > 0 ? 1.0f / completion.temperature : 1.0f);
         targets_.output.push_back(num_outputs_ + static_cast<int32_t>(j) + 1);
       }
+      if (completion.tokens[j] == architecture.reward_token)
+        reward_rows_.push_back(static_cast<int32_t>(tokens_.size()));
       tokens_.push_back(completion.tokens[j]);
       feature_rows_.push_back(-1);
       for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
@@ -108,20 +181,46 @@ Status Pack::add_group(const Architecture& architecture, const GroupInput& group
   return Status::success();
 }
 
-Status Pack::build(const Architecture& architecture, std::span<const GroupInput* const> groups) {
+OwnedPlan Pack::make_plan(int32_t rows) {
+  PlanBuilder builder(rows);
+  std::vector<PlanBuilder::Fill> fills;
+  for (size_t group = 0; group < prompts_.size(); ++group) {
+    const auto begin = static_cast<size_t>(completion_begin_[group]);
+    const auto completions = std::span<const RowRange>(completions_)
+                                 .subspan(begin, static_cast<size_t>(completion_begin_[group + 1]) - begin);
+    const KeptPrompt* kept = kept_prompts_[group].get();
+    if (kept == nullptr) {
+      builder.add_group(prompts_[group], completions);
+      continue;
+    }
+    fills.clear();
+    builder.add_continuations(kept->length, completions, &fills);
+    for (const auto& [block, page] : fills) kept_pages_.push_back({block, kept->page(page), kept->layer_bytes});
+  }
+  return std::move(builder).finish();
+}
+
+Status Pack::build(const Architecture& architecture, std::span<const GroupInput* const> groups, Reuse* reuse,
+                   bool all_rows) {
   *this = Pack();
+  if (reuse != nullptr && !reuse->on()) reuse = nullptr;
   completion_begin_.push_back(0);
   vision_ = architecture.new_vision_batch();
-  for (const GroupInput* group : groups) GAVEL_RETURN_IF_ERROR(add_group(architecture, *group));
+  for (const GroupInput* group : groups) GAVEL_RETURN_IF_ERROR(add_group(architecture, *group, reuse, all_rows));
 
   const int32_t rows = static_cast<int32_t>(tokens_.size());
-  for (int32_t row = 0; row < rows && architecture.reward_token >= 0; ++row) {
-    if (tokens_[static_cast<size_t>(row)] == architecture.reward_token) reward_rows_.push_back(row);
-  }
   for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
     positions_.insert(positions_.end(), axes_[axis].begin(), axes_[axis].end());
   }
-  plan_ = plan_groups(rows, prompts_, completion_begin_, completions_);
+  const auto follow = [](std::vector<int32_t>& named, int32_t first) {
+    for (int32_t& row : named) {
+      if (row >= kKept) row += first - kKept;
+    }
+  };
+  follow(targets_.rows, rows);
+  follow(reward_rows_, rows);
+  follow(feature_rows_, static_cast<int32_t>(tower_rows_));
+  plan_ = make_plan(rows);
   plan_view_ = plan_.view();
   view_.num_tokens = rows;
   view_.tokens = tokens_.data();
@@ -129,9 +228,13 @@ Status Pack::build(const Architecture& architecture, std::span<const GroupInput*
   view_.plan = &plan_view_;
   if (has_images_) {
     architecture.finish_vision(vision_.get());
-    view_.feature_rows = feature_rows_.data();
     view_.vision = vision_.get();
   }
+  if (has_images_ || !kept_features_.empty()) view_.feature_rows = feature_rows_.data();
+  for (const auto& kept : kept_features_) kept_feature_views_.push_back(kept.get());
+  view_.kept_features = kept_feature_views_;
+  view_.kept_pages = kept_pages_;
+  view_.kept_hidden = kept_hidden_;
   return Status::success();
 }
 

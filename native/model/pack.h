@@ -5,13 +5,13 @@
 #pragma once
 #include <span>
 
-#include "model/architecture.h"
 #include "model/attention_plan.h"
+#include "model/reuse.h"
 
 namespace gavel {
 
 struct PackTargets {
-  std::vector<int32_t> rows;               // [R] ascending
+  std::vector<int32_t> rows;               // [R] ascending, but those of kept prompts come behind the packed ones
   std::vector<int32_t> tokens;             // [R]
   std::vector<float> inverse_temperature;  // [R]
   std::vector<int32_t> output;             // [R] index of the completion token, completions concatenated in order
@@ -19,8 +19,13 @@ struct PackTargets {
 
 class Pack {
  public:
-  // Checks prompts against the architecture (token range, image counts) and lays everything out.
-  Status build(const Architecture& architecture, std::span<const GroupInput* const> groups);
+  // Checks prompts against the architecture (token range, image counts) and lays everything out. With `reuse`, pictures
+  // that are kept, or stand twice, are not given to the tower, and prompts that are kept get no rows unless `all_rows`:
+  // such a pack is for passes without a gradient there.
+  Status build(const Architecture& architecture, std::span<const GroupInput* const> groups, Reuse* reuse = nullptr,
+               bool all_rows = false);
+  // After the forward pass: leaves what the tower made for later calls.
+  void keep_features(const VisionFeatures& made, Reuse* reuse) const;
 
   // Valid until the next build. The decoder plan is the transient one; the sampler replaces it.
   const PackView& view() const { return view_; }
@@ -29,7 +34,7 @@ class Pack {
   // Rope position after each group's prompt.
   const std::vector<int32_t>& next_positions() const { return next_positions_; }
 
-  // Of the reward token, ascending: by group, the prompt before its completions.
+  // Of the reward token: by group, the prompt before its completions.
   const std::vector<int32_t>& reward_rows() const { return reward_rows_; }
 
   // Rows a group takes, before it is built; `reward_token` -1 is none.
@@ -38,8 +43,13 @@ class Pack {
   static int64_t scores_of(const GroupInput& group, int32_t reward_token);
 
  private:
-  Status add_group(const Architecture& architecture, const GroupInput& group);
-  Status add_prompt(const Architecture& architecture, const GroupInput& group, Positions* positions);
+  Status add_group(const Architecture& architecture, const GroupInput& group, Reuse* reuse, bool all_rows);
+  Status add_prompt(const Architecture& architecture, const GroupInput& group, std::span<const ContentKey> keys,
+                    Reuse* reuse, Positions* positions);
+  Status add_picture(const Architecture& architecture, const ImageInput& image, const ContentKey& key, Reuse* reuse,
+                     std::vector<int32_t>* features);
+  void add_kept_prompt(std::shared_ptr<const KeptPrompt> prompt, const Architecture& architecture);
+  OwnedPlan make_plan(int32_t rows);
   std::vector<int32_t> tokens_, positions_, axes_[3], feature_rows_, next_positions_, reward_rows_;
   std::vector<RowRange> prompts_, completions_;
   std::vector<int32_t> completion_begin_;
@@ -47,6 +57,20 @@ class Pack {
   bool has_images_ = false;
   PackTargets targets_;
   int32_t num_outputs_ = 0;
+  // What is kept from earlier passes: its rows are named kKept + index until the packed ones are counted.
+  struct Picture {
+    ContentKey key;
+    std::vector<int32_t> rows;  // of the features, by placeholder
+    bool made = false;          // by the tower of this pack
+  };
+  std::vector<Picture> pictures_;  // once each
+  size_t tower_rows_ = 0;
+  std::vector<std::shared_ptr<const KeptFeatures>> kept_features_;
+  std::vector<const KeptFeatures*> kept_feature_views_;
+  int32_t kept_feature_rows_ = 0;
+  std::vector<std::shared_ptr<const KeptPrompt>> kept_prompts_;  // by group; null: packed
+  std::vector<const uint8_t*> kept_hidden_;
+  std::vector<KvPage> kept_pages_;
   OwnedPlan plan_;
   AttentionPlan plan_view_;
   PackView view_;

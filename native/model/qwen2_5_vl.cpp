@@ -37,8 +37,10 @@ class Qwen25Vl final : public Architecture {
   std::vector<int32_t> vision_axis;
 
   Status declare(const ModelConfig& config, Weights* weights);
-  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack) const override;
-  Tensor tower(Tape& tape, const Weights& weights, const WindowBatch& batch) const;
+  VisionFeatures tower(Tape& tape, const Weights& weights, const VisionBatch& pictures) const override;
+  Tensor decode(Tape& tape, const Weights& weights, const PackView& pack, const VisionFeatures& vision) const override {
+    return decoder.forward(tape, weights, pack, vision);
+  }
   std::unique_ptr<VisionBatch> new_vision_batch() const override { return std::make_unique<WindowBatch>(); }
   Status add_image(const ImageInput& image, VisionBatch* batch, std::vector<int32_t>* feature_rows) const override;
   void finish_vision(VisionBatch* batch) const override;
@@ -122,7 +124,8 @@ Status Qwen25Vl::declare(const ModelConfig& config, Weights* weights) {
   return Status(reader.status());
 }
 
-Tensor Qwen25Vl::tower(Tape& tape, const Weights& weights, const WindowBatch& batch) const {
+VisionFeatures Qwen25Vl::tower(Tape& tape, const Weights& weights, const VisionBatch& pictures) const {
+  const auto& batch = static_cast<const WindowBatch&>(pictures);
   constexpr float kEps = 1e-6f;
   const int32_t head_size = vision_hidden / vision_heads;
   const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_size)));
@@ -149,13 +152,7 @@ Tensor Qwen25Vl::tower(Tape& tape, const Weights& weights, const WindowBatch& ba
   const int64_t unit = int64_t{merge} * merge;
   x = reshaped(x, x.rows() / unit, x.cols() * unit);
   x = gelu(tape, projection(tape, weights, x, merger_in, merger_in_bias));
-  return projection(tape, weights, x, merger_out, merger_out_bias);
-}
-
-Tensor Qwen25Vl::forward(Tape& tape, const Weights& weights, const PackView& pack) const {
-  const Tensor features =
-      pack.vision == nullptr ? Tensor{} : tower(tape, weights, static_cast<const WindowBatch&>(*pack.vision));
-  return decoder.forward(tape, weights, pack, features);
+  return {projection(tape, weights, x, merger_out, merger_out_bias), {}};
 }
 
 // Patches stand window by window; within a window merged units row by row; within a unit as the processor wrote them.

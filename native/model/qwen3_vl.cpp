@@ -37,7 +37,10 @@ class Qwen3Vl final : public Architecture {
   std::vector<Merger> deep_mergers;
 
   Status declare(const ModelConfig& config, Weights* weights);
-  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack) const override;
+  VisionFeatures tower(Tape& tape, const Weights& weights, const VisionBatch& pictures) const override;
+  Tensor decode(Tape& tape, const Weights& weights, const PackView& pack, const VisionFeatures& vision) const override {
+    return decoder.forward(tape, weights, pack, vision);
+  }
   std::unique_ptr<VisionBatch> new_vision_batch() const override { return std::make_unique<GridBatch>(); }
   Status add_image(const ImageInput& image, VisionBatch* batch, std::vector<int32_t>* feature_rows) const override;
   void finish_vision(VisionBatch* batch) const override { static_cast<GridBatch&>(*batch).finish(); }
@@ -49,7 +52,6 @@ class Qwen3Vl final : public Architecture {
 
  private:
   Status declare_vision(ConfigReader& reader, Weights* weights);
-  Tensor tower(Tape& tape, const Weights& weights, const GridBatch& batch, std::vector<Tensor>* deepstack) const;
   Tensor merged(Tape& tape, const Weights& weights, const Merger& by, Tensor x, bool norm_after) const;
 };
 
@@ -80,6 +82,7 @@ Status Qwen3Vl::declare_vision(ConfigReader& reader, Weights* weights) {
   image_token = reader.token("image_token_id");
   video_token = reader.token("video_token_id");
   deep_layers = reader.integers("vision_config.deepstack_visual_indexes");
+  feature_parts = 1 + static_cast<int32_t>(deep_layers.size());
   const int32_t out = reader.optional("vision_config.out_hidden_size", 3584), hidden = reader.integer("hidden_size");
   GAVEL_RETURN_IF_ERROR(Status(reader.status()));
   side = static_cast<int32_t>(std::sqrt(static_cast<double>(table)));
@@ -142,8 +145,9 @@ Tensor Qwen3Vl::merged(Tape& tape, const Weights& weights, const Merger& by, Ten
   return projection(tape, weights, x, by.out, by.out_bias);
 }
 
-Tensor Qwen3Vl::tower(Tape& tape, const Weights& weights, const GridBatch& batch,
-                      std::vector<Tensor>* deepstack) const {
+VisionFeatures Qwen3Vl::tower(Tape& tape, const Weights& weights, const VisionBatch& pictures) const {
+  const auto& batch = static_cast<const GridBatch&>(pictures);
+  std::vector<Tensor> deepstack;
   const auto [cosine, sine] =
       rope_table(tape, batch.positions.data(), batch.num_patches, rope.axis, rope.inverse_frequency);
   Tensor x = patch_embedding(tape, weights[patch_weight], weights[patch_bias], batch.pixels.data(), nullptr,
@@ -154,16 +158,9 @@ Tensor Qwen3Vl::tower(Tape& tape, const Weights& weights, const GridBatch& batch
     const auto deep = std::find(deep_layers.begin(), deep_layers.end(), static_cast<int32_t>(i));
     if (deep == deep_layers.end()) continue;
     const size_t which = static_cast<size_t>(deep - deep_layers.begin());
-    deepstack->push_back(merged(tape, weights, deep_mergers[which], x, true));
+    deepstack.push_back(merged(tape, weights, deep_mergers[which], x, true));
   }
-  return merged(tape, weights, merger, x, false);
-}
-
-Tensor Qwen3Vl::forward(Tape& tape, const Weights& weights, const PackView& pack) const {
-  if (pack.vision == nullptr) return decoder.forward(tape, weights, pack);
-  std::vector<Tensor> deepstack;
-  const Tensor features = tower(tape, weights, static_cast<const GridBatch&>(*pack.vision), &deepstack);
-  return decoder.forward(tape, weights, pack, features, deepstack);
+  return {merged(tape, weights, merger, x, false), std::move(deepstack)};
 }
 
 // Bilinear taps of position i of n on the learned grid, corners on corners.

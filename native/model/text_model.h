@@ -7,8 +7,8 @@ namespace gavel {
 class TextModel final : public Architecture {
  public:
   Decoder decoder;
-  Tensor forward(Tape& tape, const Weights& weights, const PackView& pack) const override {
-    return decoder.forward(tape, weights, pack);
+  Tensor decode(Tape& tape, const Weights& weights, const PackView& pack, const VisionFeatures& vision) const override {
+    return decoder.forward(tape, weights, pack, vision);
   }
 };
 

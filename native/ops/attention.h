@@ -8,6 +8,8 @@
 // That one form covers causal decoder rows (row_keys = position + 1), vision windows and full vision blocks (row_keys =
 // size of the range for every row), and decoding (rows of a group share the prompt's full blocks, tails are their own).
 #pragma once
+#include <span>
+
 #include "core/tensor.h"
 
 namespace gavel {
@@ -53,6 +55,18 @@ struct AttentionPlan {
 struct KvStore {
   void* data = nullptr;  // of one layer
   int64_t tile_size(int32_t head_dim) const { return int64_t{kKeyBlock} * head_dim; }
+};
+
+// A page of kept keys and values that fills a block of a transient store.
+struct KvPage {
+  int32_t block = 0;
+  const uint8_t* data = nullptr;  // of layer 0
+  int64_t layer_bytes = 0;        // from one layer's page to the next layer's
+};
+
+struct KvPages {
+  std::span<const KvPage> pages;
+  int32_t layer = 0;
 };
 
 struct Attention {

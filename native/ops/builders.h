@@ -148,9 +148,10 @@ inline RopeTables rope_table(Tape& tape, const int32_t* positions, int64_t rows,
   return {p.cosine, p.sine};
 }
 
-// `store` is one layer of a paged store; without data a transient one is taken from the arena for the call.
+// `store` is one layer of a paged store; without data a transient one is taken from the arena for the call, into which
+// `kept` pages are copied first.
 inline Tensor attention(Tape& tape, Tensor qkv, const AttentionPlan* plan, KvStore store, int32_t query_heads,
-                        int32_t kv_heads, int32_t head_dim, float scale) {
+                        int32_t kv_heads, int32_t head_dim, float scale, const KvPages& kept = {}) {
   Attention p;
   p.qkv = qkv;
   p.plan = plan;
@@ -165,6 +166,12 @@ inline Tensor attention(Tape& tape, Tensor qkv, const AttentionPlan* plan, KvSto
   if (store.data == nullptr) {
     const int64_t elements = int64_t{plan->num_blocks} * kv_heads * 2 * store.tile_size(head_dim);
     p.store.data = tape.buffer({elements}, qkv.dtype).data;
+    const size_t bytes = static_cast<size_t>(kv_heads * 2 * store.tile_size(head_dim)) * dtype_size(qkv.dtype);
+    for (const KvPage& page : kept.pages) {
+      if (tape.dry()) break;
+      std::memcpy(static_cast<uint8_t*>(p.store.data) + static_cast<size_t>(page.block) * bytes,
+                  page.data + page.layer_bytes * kept.layer, bytes);
+    }
   }
   tape.apply(Op::attention, p, {qkv.id}, p.out.id);
   tape.arena().reset(mark);

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <utility>
 
+#include "core/memory.h"
 #include "model/pack.h"
 #include "ops/all.h"
 #include "sample/kv_pool.h"
@@ -26,6 +28,7 @@ struct Group {
   int32_t most_tokens = 0;           // of a completion: as requested, or fewer where the model's positions end
   std::vector<int32_t> blocks;       // the prompt's pages, the partial last one included
   std::vector<uint8_t> last_hidden;  // [H] of the last prompt row: predicts every first token
+  ContentKey key;                    // of the prompt, when prompts are kept
   int32_t admitted = 0, finished = 0;
   int32_t full_blocks() const { return prompt_length / kKeyBlock; }
   bool has_partial() const { return prompt_length % kKeyBlock != 0; }
@@ -36,6 +39,7 @@ struct Row {
   int32_t reserved = 0;         // pages it may still take
   bool copy_pending = false;    // its first page starts as a copy of the prompt's partial one
   std::vector<int32_t> blocks;  // its own pages, from the prompt's first partial block on
+  std::string tail;             // the last bytes of its text, in which a stop string may have begun
   Completion completion;
 };
 
@@ -48,6 +52,7 @@ class Run {
         requests_(requests),
         settings_(settings),
         stats_(*stats),
+        reuse_(model, !settings.adapter_off),
         no_grads_(static_cast<size_t>(model.weights().size())) {}
 
   Status prepare();
@@ -55,13 +60,20 @@ class Run {
   Status step(std::vector<Completion>* finished);
 
  private:
+  size_t row_bytes() const {
+    return static_cast<size_t>(model_.architecture().hidden_size) * dtype_size(model_.weights().dtype());
+  }
   int32_t own_pages(const SampleRequest& request) const;
   int32_t prompt_pages(const SampleRequest& request) const;
   Status prefill();
-  Status compute_prompts(const std::vector<int32_t>& batch);
+  Status check_room(int64_t blocks, int32_t rows) const;
+  Status begin_prompts(const std::vector<int32_t>& batch);
+  Status compute_prompts(const std::vector<std::unique_ptr<Group>>& groups);
+  void keep_prompt(const Group& group, std::span<const uint8_t> reward_states);
   void admit();
   Status decode();
   Status draw();
+  bool stops(Row& row) const;
   void retire(std::vector<Completion>* finished);
   template <class Body>
   Status run_graph(const Body& body);
@@ -71,6 +83,7 @@ class Run {
   const std::vector<SampleRequest>& requests_;
   const SampleSettings& settings_;
   SampleStats& stats_;
+  Reuse reuse_;
   std::vector<Tensor> no_grads_;
   KvPool pool_;
   bool reserved_ = false;  // the arena, for this run
@@ -95,6 +108,24 @@ int32_t Run::prompt_pages(const SampleRequest& request) const {
   return (static_cast<int32_t>(request.prompt_tokens.size()) + kKeyBlock - 1) / kKeyBlock;
 }
 
+// Compares what the run can take at most, keys, values, logits and hidden rows, with the memory that is there.
+Status Run::check_room(int64_t blocks, int32_t rows) const {
+  if (model_.weights().planning()) return Status::success();
+  const Architecture& architecture = model_.architecture();
+  const int64_t tiles = (architecture.vocabulary + kVocabularyTile - 1) / kVocabularyTile;
+  const size_t row = row_bytes() + static_cast<size_t>(architecture.vocabulary + 2 * tiles) * sizeof(float);
+  const size_t needed = static_cast<size_t>(blocks * architecture.num_layers *
+                                            KvPool::page_bytes(architecture, model_.weights().dtype())) +
+                        static_cast<size_t>(rows) * row;
+  Status status = check_memory(needed, "sampling " + std::to_string(rows) + " rows at once", "");
+  if (status.ok()) return status;
+  const double share = static_cast<double>(available_memory()) / static_cast<double>(needed);
+  const auto fitting = static_cast<int64_t>(share * rows);
+  status.message += fitting > 0 ? "Lower `maxRows` (about " + std::to_string(fitting) + " would fit) or `maxNewTokens`."
+                                : "Lower `maxNewTokens` or shorten the prompts.";
+  return std::move(status).with("maxRows", std::to_string(fitting));
+}
+
 Status Run::prepare() {
   int32_t own = 0, prompt = 0, rows = 0;
   int64_t prompts_at_once = 0;
@@ -102,6 +133,12 @@ Status Run::prepare() {
     if (request.prompt_tokens.empty())
       return Status::error(Code::invalid_argument,
                            "Expected at least one prompt token but received none. Begin with a start token.");
+    for (const std::string& text : request.stop_strings) {
+      if (!text.empty() && !settings_.token_bytes.offsets.empty()) continue;
+      return Status::error(Code::invalid_argument,
+                           "Expected stop strings of at least one byte, and the bytes of every token with them, but "
+                           "received none. Give `tokenBytes` of the tokenizer.");
+    }
     if (request.count < 1 || request.max_new_tokens < 1)
       return Status::error(Code::invalid_argument,
                            "Expected `count` and `maxNewTokens` of at least 1. Leave out requests that draw nothing.");
@@ -118,6 +155,7 @@ Status Run::prepare() {
   if (blocks > 1 << 30)
     return Status::error(Code::out_of_memory,
                          "Expected fewer key-value pages than 2^30 for this call. Lower `maxRows` or `maxNewTokens`.");
+  GAVEL_RETURN_IF_ERROR(check_room(std::max<int64_t>(blocks, 1), rows));
   GAVEL_RETURN_IF_ERROR(pool_.reserve(model_.architecture(), model_.weights().dtype(),
                                       static_cast<int32_t>(std::max<int64_t>(blocks, 1))));
   stats_.kv_bytes = pool_.size_bytes();
@@ -142,33 +180,64 @@ Status Run::run_graph(const Body& body) {
   return status;
 }
 
-Status Run::compute_prompts(const std::vector<int32_t>& batch) {
+// Gives waiting prompts pages, and fills them: from what earlier calls kept, or by the model.
+Status Run::begin_prompts(const std::vector<int32_t>& batch) {
   const auto start = std::chrono::steady_clock::now();
-  std::vector<GroupInput> inputs;
-  std::vector<const GroupInput*> pointers;
-  for (int32_t request : batch)
-    inputs.push_back(
-        {requests_[static_cast<size_t>(request)].prompt_tokens, requests_[static_cast<size_t>(request)].images, {}});
-  for (const GroupInput& input : inputs) pointers.push_back(&input);
-  Pack pack;
-  GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), pointers));
-  PlanBuilder builder(pack.view().num_tokens);
-  std::vector<std::unique_ptr<Group>> made;
-  for (size_t i = 0; i < batch.size(); ++i) {
+  const int32_t limit = model_.architecture().position_limit;
+  std::vector<std::unique_ptr<Group>> made, missing;
+  for (const int32_t index : batch) {
+    const SampleRequest& request = requests_[static_cast<size_t>(index)];
     auto group = std::make_unique<Group>();
-    group->request = batch[i];
-    group->prompt_length = pack.prompts()[i].size();
-    group->next_position = pack.next_positions()[i];
+    group->request = index;
+    group->prompt_length = static_cast<int32_t>(request.prompt_tokens.size());
+    for (int32_t n = prompt_pages(request); n-- > 0;) group->blocks.push_back(pool_.take());
+    stats_.prompt_tokens += group->prompt_length;
+    std::shared_ptr<const KeptPrompt> kept;
+    if (reuse_.on()) {
+      group->key = reuse_.key_of(request.prompt_tokens, reuse_.keys_of(request.images));
+      kept = reuse_.prompt(group->key);
+    }
+    if (kept) {
+      pool_.copy_in(group->blocks, kept->pages.data());
+      group->next_position = kept->next_position;
+      group->last_hidden.assign(kept->hidden.begin(), kept->hidden.begin() + static_cast<std::ptrdiff_t>(row_bytes()));
+      reuse_.count_prompt(kept->length);
+      reuse_.count_images(request.images.size());
+      made.push_back(std::move(group));
+    } else {
+      missing.push_back(std::move(group));
+    }
+  }
+  if (!missing.empty()) GAVEL_RETURN_IF_ERROR(compute_prompts(missing));
+  std::move(missing.begin(), missing.end(), std::back_inserter(made));
+  for (auto& group : made) {
     // A prompt that fills the model's positions leaves none to draw at.
     GAVEL_RETURN_IF_ERROR(model_.architecture().check_length(int64_t{group->next_position} + 1));
-    const int32_t limit = model_.architecture().position_limit;
-    group->most_tokens = requests_[static_cast<size_t>(batch[i])].max_new_tokens;
+    group->most_tokens = requests_[static_cast<size_t>(group->request)].max_new_tokens;
     if (limit > 0) group->most_tokens = std::min(group->most_tokens, limit - group->next_position);
-    for (int32_t n = prompt_pages(requests_[static_cast<size_t>(batch[i])]); n-- > 0;)
-      group->blocks.push_back(pool_.take());
-    builder.add_prefill(pack.prompts()[i], group->blocks);
-    stats_.prompt_tokens += group->prompt_length;
-    made.push_back(std::move(group));
+    groups_.push_back(std::move(group));
+  }
+  std::sort(groups_.begin(), groups_.end(), [](const auto& a, const auto& b) { return a->request < b->request; });
+  stats_.reused = reuse_.stats();
+  stats_.prefill_seconds += seconds_since(start);
+  return Status::success();
+}
+
+// One forward pass over the prompts of `groups`.
+Status Run::compute_prompts(const std::vector<std::unique_ptr<Group>>& groups) {
+  std::vector<GroupInput> inputs;
+  std::vector<const GroupInput*> pointers;
+  for (const auto& group : groups) {
+    const SampleRequest& request = requests_[static_cast<size_t>(group->request)];
+    inputs.push_back({request.prompt_tokens, request.images, {}});
+  }
+  for (const GroupInput& input : inputs) pointers.push_back(&input);
+  Pack pack;
+  GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), pointers, &reuse_, true));
+  PlanBuilder builder(pack.view().num_tokens);
+  for (size_t i = 0; i < groups.size(); ++i) {
+    groups[i]->next_position = pack.next_positions()[i];
+    builder.add_prefill(pack.prompts()[i], groups[i]->blocks);
   }
   const OwnedPlan plan = std::move(builder).finish();
   const AttentionPlan plan_view = plan.view();
@@ -176,22 +245,45 @@ Status Run::compute_prompts(const std::vector<int32_t>& batch) {
   view.plan = &plan_view;
   view.kv = pool_.data();
   view.kv_layer_bytes = pool_.layer_bytes();
-  const size_t row_bytes =
-      static_cast<size_t>(model_.architecture().hidden_size) * dtype_size(model_.weights().dtype());
-  GAVEL_RETURN_IF_ERROR(run_graph([&] {
+  return run_graph([&] {
     Tape tape(context_, cpu_ops(), model_.arena(), no_grads_, {});
-    const Tensor hidden = model_.architecture().forward(tape, model_.weights(), view);
+    VisionFeatures features;
+    const Tensor hidden = model_.architecture().forward(tape, model_.weights(), view, &features);
     if (tape.dry() || !tape.status().ok()) return Status(tape.status());
-    for (size_t i = 0; i < made.size(); ++i) {
-      const uint8_t* row =
-          static_cast<const uint8_t*>(hidden.data) + static_cast<size_t>(pack.prompts()[i].end - 1) * row_bytes;
-      made[i]->last_hidden.assign(row, row + row_bytes);
+    pack.keep_features(features, &reuse_);
+    const auto* rows = static_cast<const uint8_t*>(hidden.data);
+    for (size_t i = 0; i < groups.size(); ++i) {
+      const RowRange prompt = pack.prompts()[i];
+      const uint8_t* last = rows + static_cast<size_t>(prompt.end - 1) * row_bytes();
+      groups[i]->last_hidden.assign(last, last + row_bytes());
+      std::vector<uint8_t> reward_states;
+      for (const int32_t row : pack.reward_rows()) {
+        if (row < prompt.begin || row >= prompt.end) continue;
+        const uint8_t* state = rows + static_cast<size_t>(row) * row_bytes();
+        reward_states.insert(reward_states.end(), state, state + row_bytes());
+      }
+      keep_prompt(*groups[i], reward_states);
     }
     return Status::success();
-  }));
-  for (auto& group : made) groups_.push_back(std::move(group));
-  stats_.prefill_seconds += seconds_since(start);
-  return Status::success();
+  });
+}
+
+void Run::keep_prompt(const Group& group, std::span<const uint8_t> reward_states) {
+  if (!reuse_.on()) return;
+  const int64_t layer_bytes = pool_.page_bytes() * static_cast<int64_t>(group.blocks.size());
+  const size_t pages = static_cast<size_t>(layer_bytes * pool_.layers());
+  if (!reuse_.cache().admits(pages + group.last_hidden.size() + reward_states.size())) return;
+  auto kept = std::make_shared<KeptPrompt>();
+  kept->length = group.prompt_length;
+  kept->next_position = group.next_position;
+  kept->reward_tokens = static_cast<int32_t>(reward_states.size() / row_bytes());
+  kept->layer_bytes = layer_bytes;
+  kept->page_bytes = pool_.page_bytes();
+  kept->pages.resize(pages);
+  pool_.copy_out(group.blocks, kept->pages.data());
+  kept->hidden = group.last_hidden;
+  kept->hidden.insert(kept->hidden.end(), reward_states.begin(), reward_states.end());
+  reuse_.cache().keep(group.key, std::move(kept));
 }
 
 // Takes as many waiting prompts as free rows and pages allow.
@@ -207,7 +299,7 @@ Status Run::prefill() {
     const int32_t needed = prompt_pages(request) + own_pages(request);
     if (pages < needed) break;
     if (!batch.empty() && prompt_rows + static_cast<int64_t>(request.prompt_tokens.size()) > kPrefillRows) {
-      GAVEL_RETURN_IF_ERROR(compute_prompts(batch));
+      GAVEL_RETURN_IF_ERROR(begin_prompts(batch));
       batch.clear();
       prompt_rows = 0;
     }
@@ -217,7 +309,7 @@ Status Run::prefill() {
         prompt_pages(request) + own_pages(request) * static_cast<int32_t>(std::min<int64_t>(request.count, free_rows));
     free_rows -= request.count;
   }
-  return batch.empty() ? Status::success() : compute_prompts(batch);
+  return batch.empty() ? Status::success() : begin_prompts(batch);
 }
 
 void Run::admit() {
@@ -244,7 +336,7 @@ void Run::admit() {
 // One forward over every row that has drawn a token; the others take their group's last prompt row.
 Status Run::decode() {
   const Architecture& architecture = model_.architecture();
-  const size_t row_bytes = static_cast<size_t>(architecture.hidden_size) * dtype_size(model_.weights().dtype());
+  const size_t row_bytes = this->row_bytes();
   hidden_.resize(std::max(hidden_.size(), rows_.size() * row_bytes));
   std::vector<int32_t> tokens, positions, slots;
   for (size_t i = 0; i < rows_.size(); ++i) {
@@ -375,12 +467,27 @@ Status Run::draw() {
   return Status::success();
 }
 
+// Whether the row's last token is one to stop at, or completes a string to stop at.
+bool Run::stops(Row& row) const {
+  const SampleRequest& request = requests_[static_cast<size_t>(row.completion.request)];
+  const int32_t token = row.completion.tokens.back();
+  if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), token) != request.stop_tokens.end())
+    return true;
+  if (request.stop_strings.empty()) return false;
+  row.tail += settings_.token_bytes.of(token);
+  size_t longest = 0;
+  for (const std::string& text : request.stop_strings) {
+    if (row.tail.find(text) != std::string::npos) return true;
+    longest = std::max(longest, text.size());
+  }
+  if (row.tail.size() >= longest) row.tail.erase(0, row.tail.size() - longest + 1);
+  return false;
+}
+
 void Run::retire(std::vector<Completion>* finished) {
   std::erase_if(rows_, [&](const std::unique_ptr<Row>& row) {
-    const SampleRequest& request = requests_[static_cast<size_t>(row->completion.request)];
     const auto& tokens = row->completion.tokens;
-    const bool stopped =
-        std::find(request.stop_tokens.begin(), request.stop_tokens.end(), tokens.back()) != request.stop_tokens.end();
+    const bool stopped = stops(*row);
     if (!stopped && static_cast<int32_t>(tokens.size()) < row->group->most_tokens) return false;
     row->completion.stopped = stopped;
     stats_.completion_tokens += static_cast<int64_t>(tokens.size());
@@ -403,13 +510,16 @@ Status Run::step(std::vector<Completion>* finished) {
   admit();
   if (rows_.empty()) return Status::error(Code::internal, "Expected pages for at least one row.");
   const auto start = std::chrono::steady_clock::now();
+  const bool tail = rows_.size() < kTailRows;
   GAVEL_RETURN_IF_ERROR(decode());
   GAVEL_RETURN_IF_ERROR(draw());
   retire(finished);
   ++stats_.decode_steps;
   stats_.buffer_bytes = hidden_.capacity() + (logits_.capacity() + tile_sums_.capacity()) * sizeof(float);
   stats_.activation_bytes = model_.arena().capacity();
-  stats_.decode_seconds += seconds_since(start);
+  const double seconds = seconds_since(start);
+  stats_.decode_seconds += seconds;
+  if (tail) stats_.tail_seconds += seconds;
   return Status::success();
 }
 

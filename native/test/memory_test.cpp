@@ -6,9 +6,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "core/arena.h"
+#include "core/spare_memory.h"
 #include "test/check.h"
 
 namespace gavel::test {
@@ -37,7 +39,30 @@ struct System {
   void check(size_t expected) const { CHECK_EQ(available_memory(root.string()), expected); }
 };
 
+class Spare final : public SpareMemory {
+ public:
+  int given_back = 0;
+  using SpareMemory::offer;
+  void give_back() override {
+    ++given_back;
+    withdraw();
+  }
+};
+
 }  // namespace
+
+TEST("memory that can be spared is asked for before anything is refused, on its own thread alone") {
+  Spare own, other;
+  own.offer();
+  own.offer();
+  std::thread([&] { other.offer(); }).join();
+  CHECK(check_memory(1, "a test", "").ok());
+  CHECK_EQ(own.given_back, 0);
+  CHECK(check_memory(size_t{1} << 50, "a test", "").code == Code::out_of_memory);
+  CHECK(check_memory(size_t{1} << 50, "a test", "").code == Code::out_of_memory);
+  CHECK_EQ(own.given_back, 1);
+  CHECK_EQ(other.given_back, 0);
+}
 
 TEST("available memory is what the system has, with its swap") {
   const System system;

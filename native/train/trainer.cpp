@@ -96,19 +96,22 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
                          const std::atomic<bool>& aborted, StepResult* result) {
   const AdapterScope scope(model_.weights(), !options.adapter_off);
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
+  Reuse reuse(model_, !options.adapter_off);
   Pack pack;
   for (const auto& batch :
        micro_batches(groups, {}, options.max_tokens_per_micro_batch, model_.architecture().reward_token)) {
     if (aborted.load(std::memory_order_relaxed)) return aborted_status();
-    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch));
+    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch, &reuse));
     const PackTargets& targets = pack.targets();
     const size_t count = targets.rows.size();
     std::vector<float> logprob(count), normalizer(count), entropy(options.entropy ? count : 0);
     GAVEL_RETURN_IF_ERROR(run_pass([&] {
       Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
-      const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
+      VisionFeatures features;
+      const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view(), &features);
       GAVEL_RETURN_IF_ERROR(Status(tape.status()));
       if (tape.dry()) return Status::success();
+      pack.keep_features(features, &reuse);
       HeadLogprob head = head_of(model_, hidden, targets, logprob.data(), normalizer.data());
       head.entropy = options.entropy ? entropy.data() : nullptr;
       cpu_ops()[Op::head_logprob].forward(context_, &head);
@@ -125,6 +128,7 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
     ++result->micro_batches;
   }
   result->completion_tokens = static_cast<int64_t>(result->logprobs.size());
+  result->reused = reuse.stats();
   return check_finite(result->logprobs, 1);
 }
 
@@ -193,6 +197,10 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
   Status status = Status::success();
   const auto batches = micro_batches(groups, joins, options.max_tokens_per_micro_batch, reward_token);
   if (speaks && batches.size() > 1 && step.needs_step_entropies()) status = score_step(groups, options, aborted, &step);
+  // The step needs the memory, and what follows it makes these entries stale.
+  model_.drop_trained();
+  Reuse reuse(model_, true);
+  Reuse* const kept = model_.architecture().tower_trains(weights) ? nullptr : &reuse;
   const AdapterScope scope(weights, true, weights.adapter().dropout, static_cast<uint32_t>(step_));
   const std::vector<Tensor> grads = gradients_of(weights);
   const std::vector<size_t> first_tokens = first_completion_tokens(groups);
@@ -200,14 +208,16 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
   Pack pack;
   for (const auto& batch : batches) {
     if (aborted.load(std::memory_order_relaxed)) status = aborted_status();
-    if (status.ok()) status = pack.build(model_.architecture(), batch);
+    if (status.ok()) status = pack.build(model_.architecture(), batch, kept, true);
     if (!status.ok()) break;
     const PackTargets& targets = pack.targets();
     HeadPass head_pass(step, batch, targets, static_cast<size_t>(completion_tokens_of(batch)));
     weights.adapter().first_row = dropout_rows_;
     status = run_pass([&] {
       Tape tape(context_, cpu_ops(), model_.arena(), grads, {true, options.activation_checkpointing});
-      const Tensor hidden = model_.architecture().forward(tape, weights, pack.view());
+      VisionFeatures features;
+      const Tensor hidden = model_.architecture().forward(tape, weights, pack.view(), &features);
+      if (!tape.dry() && tape.status().ok()) pack.keep_features(features, &reuse);
       ScoreGraph scores;
       if (ranking.active()) scores = ScoreGraph::build(tape, model_, hidden, pack);
       GAVEL_RETURN_IF_ERROR(Status(tape.status()));
@@ -251,6 +261,7 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
   // Half a step's gradient must never be applied by accident.
   if (!status.ok()) weights.zero_gradients();
   result->completion_tokens = static_cast<int64_t>(first_tokens.back());
+  result->reused = reuse.stats();
   return status;
 }
 
@@ -271,16 +282,19 @@ Status Trainer::score(const std::vector<GroupInput>& groups, const StepOptions& 
   const AdapterScope scope(model_.weights(), !options.adapter_off);
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
   result->heads = model_.reward_head().count();
+  Reuse reuse(model_, !options.adapter_off);
   Pack pack;
   for (const auto& batch : micro_batches(groups, {}, options.max_tokens_per_micro_batch, reward_token)) {
     if (aborted.load(std::memory_order_relaxed)) return aborted_status();
-    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch));
+    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch, &reuse));
     GAVEL_RETURN_IF_ERROR(run_pass([&] {
       Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
-      const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
+      VisionFeatures features;
+      const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view(), &features);
       const ScoreGraph scores = ScoreGraph::build(tape, model_, hidden, pack);
       GAVEL_RETURN_IF_ERROR(Status(tape.status()));
       if (tape.dry() || context_.planning) return Status::success();
+      pack.keep_features(features, &reuse);
       const std::vector<float> mu = scores.column<float>(0), log_sigma = scores.column<float>(1);
       result->mu.insert(result->mu.end(), mu.begin(), mu.end());
       result->log_sigma.insert(result->log_sigma.end(), log_sigma.begin(), log_sigma.end());
@@ -292,6 +306,7 @@ Status Trainer::score(const std::vector<GroupInput>& groups, const StepOptions& 
       return Status::success();
     }));
   }
+  result->reused = reuse.stats();
   const auto damaged = [](const std::vector<float>& values) {
     return std::any_of(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
   };
@@ -321,6 +336,7 @@ Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult*
   result->step = step_;
   result->applied = finite && std::isfinite(result->grad_norm);
   if (result->applied) {
+    model_.drop_trained();
     ++step_;
     result->step = step_;
     // torch.nn.utils.clip_grad_norm_: the coefficient has 1e-6 under it.

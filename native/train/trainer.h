@@ -9,6 +9,7 @@
 #include "core/context.h"
 #include "model/input.h"
 #include "model/model.h"
+#include "model/reuse.h"
 #include "train/dpo_objective.h"
 #include "train/grpo_objective.h"
 #include "train/ranking_objective.h"
@@ -41,6 +42,7 @@ struct StepResult {
   std::map<std::string, double> metrics;
   std::vector<float> logprobs;   // every completion token in order; empty when ranking alone trains
   std::vector<float> entropies;  // same, or empty
+  ReuseStats reused;
 };
 
 // Of every reward token of a call: by group, a prompt before its completions.
@@ -49,6 +51,7 @@ struct ScoreResult {
   int64_t count = 0;                 // S
   std::vector<float> mu, log_sigma;  // [S, heads]
   std::vector<float> states;         // [S, hidden] after the final norm, or empty
+  ReuseStats reused;
 };
 
 struct OptimizerOptions {

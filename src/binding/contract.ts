@@ -60,13 +60,22 @@ export interface NativeSampleRequest {
   topP?: number;
   minP?: number;
   stopTokens: Int32Array;
+  /** Texts that end a completion once its tokens contain them; with NativeSampleOptions.tokenBytes. Default: none. */
+  stopStrings?: readonly string[];
+}
+
+/** The bytes that each token adds to a text: those of token t are bytes [offsets[t], offsets[t + 1]). */
+export interface NativeTokenBytes {
+  bytes: Uint8Array;
+  /** [tokens + 1], ascending. */
+  offsets: Int32Array;
 }
 
 export interface NativeCompletion {
   /** Index into the request list. */
   request: number;
   sample: number;
-  /** The stop token, when one ended it, is the last token. */
+  /** The stop token, or the token that completed a stop string, is the last one. */
   tokens: Int32Array;
   /** log_softmax(logits / temperature) over the full vocabulary. */
   logprobs: Float32Array;
@@ -80,6 +89,8 @@ export interface NativeSampleOptions {
   maxRows: number;
   /** Tokens that cannot be drawn (image placeholders); the normaliser keeps them. */
   bannedTokens: Int32Array;
+  /** Of the tokenizer; what stop strings are looked for in. */
+  tokenBytes?: NativeTokenBytes;
   /** 'off' samples from the base model. Default: 'on'. */
   adapter?: 'on' | 'off';
 }
@@ -91,7 +102,18 @@ export interface NativeSampleStats {
   decodeSteps: number;
   prefillSeconds: number;
   decodeSeconds: number;
+  /** Of decodeSeconds, those with fewer than 8 rows in flight. */
+  tailSeconds: number;
   kvBytes: number;
+  reused: NativeReuse;
+}
+
+/** What a call took from the prompt cache, or from the same picture in one pack, instead of computing it. */
+export interface NativeReuse {
+  /** Rows of the decoder. */
+  promptTokens: number;
+  /** Pictures and videos that the vision tower did not see. */
+  images: number;
 }
 
 export type NativeLossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'cispo' | 'sapo' | 'luspo' | 'vespo';
@@ -210,6 +232,7 @@ export interface NativeStepResult {
   metrics: Record<string, number>;
   /** New log-probs of every completion token, concatenated in order (unmasked tokens too); empty when ranking alone trains. */
   logprobs: Float32Array;
+  reused: NativeReuse;
 }
 
 /** Of every reward token of a call: by group, a prompt before its completions. */
@@ -224,12 +247,14 @@ export interface NativeScores {
   logSigma: Float32Array;
   /** [S, hidden size] what the head read, after the final norm; empty unless asked for. */
   states: Float32Array;
+  reused: NativeReuse;
 }
 
 export interface NativeLogprobs {
   logprobs: Float32Array;
   /** In nats; empty unless asked for. */
   entropies: Float32Array;
+  reused: NativeReuse;
 }
 
 export interface NativeOptimizerOptions {
@@ -262,6 +287,8 @@ export interface NativeModelSpec {
   dtype: 'fp32' | 'bf16';
   /** Default: fp32 moments, masters. */
   optimizer?: NativeOptimizerState;
+  /** Most bytes of features of pictures and of prompts' keys and values that are kept for later calls. Default: 0, none. */
+  promptCacheBytes?: number;
   /** The model is asked for planMemory() alone: its memory is reserved, never touched, and holds nothing. Default: false. */
   planning?: boolean;
 }
@@ -348,6 +375,8 @@ export interface NativeMemory {
   kvBytes: number;
   /** Logits, hidden rows and activations of the last sampling. Training uses the memory of these activations. */
   samplingBytes: number;
+  /** Features of pictures, and prompts' keys and values, kept for later calls. */
+  promptCacheBytes: number;
   /** Buffers of the kernels, shared by the models of an engine. */
   scratchBytes: number;
 }
@@ -358,6 +387,8 @@ export interface NativePlannedWork {
   promptTokens: number;
   images: readonly Omit<NativeImage, 'pixels'>[];
   groups: number;
+  /** Default: 0. */
+  promptCacheBytes?: number;
   /** forwardBackward and optimizerStep (trains), logprobs (scores). */
   steps?: {
     trains: boolean;

@@ -11,6 +11,7 @@ export interface SampleCommandOptions {
   temperature: number;
   topP?: number;
   topK?: number;
+  stop: string[];
   seed: number;
   json: boolean;
 }

@@ -78,7 +78,8 @@ function needLines(needs: readonly Need[], { promptTokens, maxNewTokens, group }
   const about = `one prompt of ${promptTokens} tokens, ${group} completions of ${maxNewTokens}, blocks recomputed`;
   const lines = [`memory need for ${about}`];
   for (const { work, memory } of needs) {
-    const { weightBytes, gradientBytes, optimizerBytes, activationBytes, scratchBytes, referenceBytes } = memory;
+    const { weightBytes, gradientBytes, optimizerBytes, activationBytes, promptCacheBytes } = memory;
+    const { scratchBytes, referenceBytes } = memory;
     const samplingBytes = memory.kvBytes + memory.samplingBytes;
     const parts = [
       ...[
@@ -89,6 +90,7 @@ function needLines(needs: readonly Need[], { promptTokens, maxNewTokens, group }
       ...[
         // They take turns.
         activationBytes > samplingBytes ? ['activations', activationBytes] : ['sampling', samplingBytes],
+        ['kept prompts', promptCacheBytes],
         ['scratch', scratchBytes],
         ['reference', referenceBytes],
       ],

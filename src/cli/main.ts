@@ -68,6 +68,7 @@ function build(): Command {
     .option('--temperature <t>', '0 is greedy', number, 1)
     .option('--top-p <p>', 'draw among the likeliest tokens of this mass', number)
     .option('--top-k <k>', 'draw among the k likeliest tokens', integer)
+    .option('--stop <text>', 'ends a completion that contains it, repeatable; it stays in the text', collect, [])
     .option('--seed <n>', 'key of the sampling', integer, 0)
     .option('--json', 'a JSON line for --prompt too')
     .action(async (options: SampleCommandOptions, command: Command) => {

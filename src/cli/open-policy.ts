@@ -20,7 +20,7 @@ export interface OpenPolicyOptions {
   /** Start from seeded random weights instead of those of the folder. */
   initializeSeed?: number;
   /** What trains, and how its optimizer keeps state. */
-  training?: Pick<LoadModelOptions, 'lora' | 'adapter' | 'freeze' | 'optimizer' | 'rewardHead'>;
+  training?: Pick<LoadModelOptions, 'lora' | 'adapter' | 'freeze' | 'optimizer' | 'promptCacheBytes' | 'rewardHead'>;
   /** Bounds of prompts and pictures. */
   limits?: DataThreadsOptions;
   /** Ends a download. */

@@ -16,7 +16,8 @@ async function* oneChunk(row: Row): AsyncGenerator<RowChunk, void, undefined> {
 }
 
 export async function sampleCommand(options: SampleCommandOptions): Promise<void> {
-  const { model, input, prompt, image, video, group, maxNewTokens, temperature, topP, topK, seed, json } = options;
+  const { model, input, prompt, image, video, group, maxNewTokens, temperature, topP, topK, stop, seed, json } =
+    options;
   if ((input === undefined) === (prompt === undefined)) {
     const received = input === undefined ? 'neither' : 'both';
     throw expected('invalid_argument', '--input', 'either --input or --prompt', received);
@@ -33,7 +34,7 @@ export async function sampleCommand(options: SampleCommandOptions): Promise<void
   using interrupts = new Interrupts((text) => progress.line(text), 'the lines printed so far are whole.');
   const { signal } = interrupts;
   await using opened = await openPolicy(model, { signal, progress });
-  const draw = { count: group, seed, temperature, topP, topK, maxNewTokens, signal };
+  const draw = { count: group, seed, temperature, topP, topK, stopStrings: stop, maxNewTokens, signal };
   const chunkRows = Math.max(1, Math.min(64, Math.ceil(chunkCompletions / group)));
   const chunks = input === undefined ? oneChunk(promptRow(prompt!, image, video)) : fileChunks(input, chunkRows);
   for await (const { rows, done, total } of chunks) {

@@ -40,6 +40,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     dtype,
     initializeSeed,
     optimizer,
+    promptCacheBytes,
     rewardHead,
     ...limits
   } = config.model;
@@ -56,6 +57,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     training: {
       freeze,
       optimizer,
+      promptCacheBytes,
       ...(lora === undefined ? {} : { lora: { ...lora, vision: lora.vision && trainable === 'all' } }),
       ...(adapter === undefined ? {} : { adapter }),
       ...(rewardHead === undefined ? {} : { rewardHead }),

@@ -5,6 +5,7 @@
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { GavelError } from '../errors.js';
 import { corruptFile, readJson, readOptionalJson } from './checkpoint-files.js';
+import { tokenBytesTable, tokenReader, type TokenBytes } from './token-bytes.js';
 import { exactDefinition, idsReason } from './tokenizer-definition.js';
 
 export interface DecodeTextOptions {
@@ -40,6 +41,8 @@ export class Tokenizer {
   /** Splits text at added tokens, which are kept; undefined where a segment's ids depend on its neighbours. */
   readonly #separator: RegExp | undefined;
   readonly #memo = new Map<string, readonly number[]>();
+  readonly #reader: ReturnType<typeof tokenReader>;
+  #tokenBytes: TokenBytes | undefined;
 
   private constructor(
     inner: HubTokenizer,
@@ -58,6 +61,7 @@ export class Tokenizer {
     for (const [id, token] of inner.get_added_tokens_decoder()) if (token.special) special.add(id);
     this.#specialIds = special;
     this.#separator = segmentSeparator(inner, definition);
+    this.#reader = tokenReader(definition);
     const named = namedTokens['eos_token'] === undefined ? undefined : inner.token_to_id(namedTokens['eos_token']);
     const first = named ?? eosIds[0];
     if (first === undefined) {
@@ -139,6 +143,31 @@ export class Tokenizer {
       if (!(skip && this.#specialIds.has(id))) kept.push(id);
     }
     return kept.length === 0 ? '' : this.#guard(() => this.#inner.decode(kept, { skip_special_tokens: false }));
+  }
+
+  /**
+   * The bytes that each token adds to a text; none for special tokens, which texts leave out. A blank that a decoder
+   * leaves out before the first word of a text is there. Made once.
+   * Throws 'unsupported' for a tokenizer whose decoder writes a token depending on its neighbours.
+   */
+  tokenBytes(): TokenBytes {
+    const read = this.#reader;
+    if (read === undefined) {
+      throw new GavelError(
+        'unsupported',
+        `Expected a byte-level or SentencePiece decoder in "${this.#folder}/tokenizer.json" but found another. Stop at tokens instead of strings.`,
+        { fields: { folder: this.#folder } },
+      );
+    }
+    const added = this.#inner.get_added_tokens_decoder();
+    this.#tokenBytes ??= tokenBytesTable(this.vocabSize, (id) => {
+      if (this.#specialIds.has(id)) return new Uint8Array(0);
+      const content = added.get(id)?.content;
+      if (content !== undefined) return new TextEncoder().encode(content);
+      const token = this.#inner.id_to_token(id);
+      return token === undefined ? new Uint8Array(0) : read(token);
+    });
+    return this.#tokenBytes;
   }
 
   /** A decoder for a stream of tokens: the pieces it returns concatenate to `decode` of all of them. */

@@ -113,7 +113,17 @@ export class Engine {
     const dtype = resolved.dtype ?? storedDtype(config);
     const optimizer = checkOptimizerState(resolved.optimizer, dtype);
     const lora = plan.withToken(resolved.lora);
-    const about = { config, generation, dtype, optimizer, companions: folder, base, rewardHead: head };
+    const { promptCacheBytes } = resolved;
+    const about = {
+      config,
+      generation,
+      dtype,
+      optimizer,
+      companions: folder,
+      base,
+      rewardHead: head,
+      promptCacheBytes,
+    };
     const model = await this.#build(about, async (parts) => {
       const { native } = parts;
       await loadWeights({ ...parts, signal }, folder, config, storedRows);
@@ -162,7 +172,7 @@ export class Engine {
    */
   async createModel(given: JsonObject, options: CreateModelOptions = {}): Promise<Model> {
     const resolved = parseOptions(createModelOptionsSchema, options, 'options');
-    const { dtype, seed, companions } = resolved;
+    const { dtype, seed, companions, promptCacheBytes } = resolved;
     const plan = await planRewardHead(resolved.rewardHead, given, [], companions);
     const { config, head, storedRows } = plan;
     const state = checkOptimizerState(resolved.optimizer, dtype);
@@ -173,7 +183,8 @@ export class Engine {
         ? config
         : { ...config, ...(await readOptionalJson(companions, 'generation_config.json')) };
     const lora = plan.withToken(resolved.lora);
-    const about = { config, generation, dtype, optimizer: state, companions, base: companions, rewardHead: head };
+    const kept = { companions, base: companions, rewardHead: head, promptCacheBytes };
+    const about = { config, generation, dtype, optimizer: state, ...kept };
     const model = await this.#build(about, async (parts) => {
       const { native } = parts;
       await native.initialize(seed, std);
@@ -198,7 +209,8 @@ export class Engine {
     about: Omit<ModelParts, 'native' | 'runner' | 'clone'>,
     fill: (parts: ModelParts) => Promise<void>,
   ): Promise<Model> {
-    const native = await this.#native.createModel(modelSpec(about.config, about.dtype, about.optimizer));
+    const { config, dtype, optimizer, promptCacheBytes } = about;
+    const native = await this.#native.createModel({ ...modelSpec(config, dtype, optimizer), promptCacheBytes });
     const clone = (model: Model): Promise<Model> => this.cloneModel(model);
     const parts: ModelParts = { ...about, native, runner: this.#runner, clone };
     try {
@@ -221,6 +233,7 @@ export class Engine {
       activationBytes: 0,
       kvBytes: 0,
       samplingBytes: 0,
+      promptCacheBytes: 0,
       scratchBytes: 0,
     };
     for (const reference of this.#models) {

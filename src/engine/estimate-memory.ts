@@ -9,6 +9,7 @@ import { adapterOf, attachAdapter, loraOptionsSchema, namesMatching } from './lo
 import { modelSpec, storedDtype, tokenIds, type JsonObject } from './model-config.js';
 import { nativeModule } from './native-module.js';
 import { checkOptimizerState, optimizerStateSchema } from './optimizer-state.js';
+import { promptCacheBytesSchema } from './options.js';
 import { parseOptions } from './parse-options.js';
 import { attachRewardHead, rewardHeadOf, rewardHeadOptionsSchema } from './reward-head.js';
 import { vocabularySize } from './reward-token.js';
@@ -30,6 +31,7 @@ export const estimateMemoryOptionsSchema = z
     lora: loraOptionsSchema.optional(),
     rewardHead: rewardHeadOptionsSchema.optional(),
     freeze: z.array(z.string().min(1)).default([]).describe('Patterns of tensors that do not train.'),
+    promptCacheBytes: promptCacheBytesSchema,
     threads: count.max(256).optional().describe('Threads of the engine. Default: every core.'),
     promptTokens: count.default(1024).describe('Tokens of a prompt, those of its pictures included.'),
     images: z.array(plannedImageSchema).default([]).describe('Pictures of a prompt.'),
@@ -94,7 +96,7 @@ function lastWord(config: JsonObject): number {
 }
 
 function plannedWork(options: Resolved): NativePlannedWork {
-  const { promptTokens, images, prompts, training, sampling } = options;
+  const { promptTokens, images, prompts, promptCacheBytes, training, sampling } = options;
   const steps = training && {
     trains: true,
     scores: training.reference && options.lora !== undefined,
@@ -114,6 +116,7 @@ function plannedWork(options: Resolved): NativePlannedWork {
     promptTokens,
     images: images.map(({ grid, kind, size }) => ({ grid, kind, ...(size === undefined ? {} : { size }) })),
     groups: prompts,
+    promptCacheBytes,
     ...(steps === undefined ? {} : { steps }),
     ...(draw === undefined ? {} : { sampling: draw }),
   };
@@ -122,7 +125,7 @@ function plannedWork(options: Resolved): NativePlannedWork {
 /** Training gives its activations to sampling and gets them back: of the two, the larger counts. */
 function peakOf(memory: NativeMemory): number {
   const { weightBytes, gradientBytes, optimizerBytes, activationBytes, kvBytes, samplingBytes, scratchBytes } = memory;
-  const held = weightBytes + gradientBytes + optimizerBytes + scratchBytes;
+  const held = weightBytes + gradientBytes + optimizerBytes + memory.promptCacheBytes + scratchBytes;
   return held + Math.max(activationBytes, kvBytes + samplingBytes);
 }
 

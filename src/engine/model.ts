@@ -10,6 +10,7 @@ import type {
   NativeStepResult,
   NativeTensorInfo,
   NativeTensorKind,
+  NativeTokenBytes,
 } from '../binding/contract.js';
 import { exportModel, loadCheckpoint, saveAdapter, saveCheckpoint, type CheckpointModel } from './checkpoint.js';
 import type { Adapter } from './lora.js';
@@ -61,6 +62,8 @@ export interface Signal {
 
 export type SampleOptions = SampleSettings &
   Signal & {
+    /** What each token adds to a text, from the tokenizer (`Tokenizer.tokenBytes()`): needed for `stopStrings`. */
+    tokenBytes?: NativeTokenBytes | undefined;
     /** Gets completions as they finish, in batches; they are then not kept for iteration. What it throws rejects the run. */
     onCompletions?: ((completions: readonly Completion[]) => void) | undefined;
   };
@@ -72,6 +75,7 @@ export type LogprobsOptions = LogprobsSettings & Signal;
 export interface ModelParts extends CheckpointModel {
   /** config.json and generation_config.json in one: where special tokens are looked up. */
   generation: JsonObject;
+  promptCacheBytes: number;
   clone: (model: Model) => Promise<Model>;
 }
 
@@ -134,15 +138,15 @@ export class Model {
    * Errors: 'invalid_argument', 'prompt_too_long', 'image_count_mismatch', 'out_of_memory', 'disposed'.
    */
   sample(requests: readonly SampleRequest[], options: SampleOptions = {}): SampleRun {
-    const { signal, onCompletions, ...given } = options;
+    const { signal, onCompletions, tokenBytes, ...given } = options;
     const { stopTokens, bannedTokens, maxRows, adapter, ...draw } = parseOptions(sampleOptionsSchema, given, 'options');
     const defaults = { images: [], ...draw, stopTokens: Int32Array.from(stopTokens ?? this.stopTokens) };
     const banned = Int32Array.from(bannedTokens ?? this.bannedTokens);
     const complete = requests.map((request): NativeSampleRequest => ({ ...defaults, ...request }));
+    const settings = { maxRows, bannedTokens: banned, adapter, ...(tokenBytes === undefined ? {} : { tokenBytes }) };
     const { native, runner } = this.#parts;
     return new SampleRun(
-      (stop, deliver) =>
-        runner.run(stop, (job) => native.sample(complete, { maxRows, bannedTokens: banned, adapter }, deliver, job)),
+      (stop, deliver) => runner.run(stop, (job) => native.sample(complete, settings, deliver, job)),
       { signal, onCompletions },
     );
   }

@@ -35,6 +35,15 @@ export const engineOptionsSchema = z
 
 const dtype = z.enum(['fp32', 'bf16']);
 
+export const promptCacheBytesSchema = z
+  .number()
+  .int()
+  .min(0)
+  .default(2 ** 28)
+  .describe(
+    "Most bytes of pictures' features and prompts' keys and values that are kept for later calls on the same weights; 0 keeps none. Results are the same bits.",
+  );
+
 const freeze = z
   .array(z.string().min(1))
   .default([])
@@ -51,6 +60,7 @@ export const loadModelOptionsSchema = z
       .optional()
       .describe('A new reward head. One that lies in the folder is loaded without it.'),
     freeze,
+    promptCacheBytes: promptCacheBytesSchema,
   })
   .refine(({ lora, adapter }) => lora === undefined || adapter === undefined, {
     path: ['lora'],
@@ -75,6 +85,7 @@ export const createModelOptionsSchema = z
     lora: loraOptionsSchema.optional(),
     rewardHead: rewardHeadOptionsSchema.optional(),
     freeze,
+    promptCacheBytes: promptCacheBytesSchema,
     companions: z.string().optional().describe('Folder whose tokenizer and processor files are saved with the model.'),
   })
   .describe('How a model is made from nothing.');
@@ -94,6 +105,10 @@ const drawShape = {
     .max(1)
     .default(0)
     .describe('Draw among tokens of at least this share of the likeliest; 0 is off.'),
+  stopStrings: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('Texts that end a completion when it contains them; they stay in it. Needs `tokenBytes`.'),
 };
 
 export const sampleOptionsSchema = z

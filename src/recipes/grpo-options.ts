@@ -19,6 +19,10 @@ const rolloutShape = {
   topK: count.optional().describe('Draw among the k likeliest tokens.'),
   topP: z.number().gt(0).max(1).optional().describe('Draw among the likeliest tokens of this mass.'),
   minP: z.number().min(0).max(1).optional().describe('Draw among tokens of at least this share of the likeliest.'),
+  stopStrings: z
+    .array(z.string().min(1))
+    .optional()
+    .describe('Texts that end a completion when it contains them; they stay in it.'),
   maxCompletionLength: count.default(2048).describe('Longest completion, in tokens.'),
   dynamicSamplingRounds: z
     .number()

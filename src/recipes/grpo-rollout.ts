@@ -96,7 +96,7 @@ async function drawGroups(
   step: number,
   firstEpoch: number,
 ): Promise<RolloutGroup[]> {
-  const { groupSize: count, temperature, topK, topP, minP, maxCompletionLength: maxNewTokens } = options;
+  const { groupSize: count, temperature, topK, topP, minP, stopStrings, maxCompletionLength: maxNewTokens } = options;
   const { signal } = context;
   // A prompt that comes again in a later epoch must not see the same random numbers: a later step has another seed, and
   // within a step its samples are counted on.
@@ -105,7 +105,7 @@ async function drawGroups(
   const drawn: DrawnCompletion[] = [];
   await context.policy.draw(
     prompts.map(({ encoded }) => encoded),
-    { count, firstSample, seed, temperature, topK, topP, minP, maxNewTokens, signal },
+    { count, firstSample, seed, temperature, topK, topP, minP, stopStrings, maxNewTokens, signal },
     (completion) => drawn.push(completion),
   );
   drawn.sort((a, b) => a.item - b.item || a.sample - b.sample);

@@ -20,6 +20,10 @@ export const drawSchema = z.strictObject({
   topK: z.number().int().min(1).optional().describe('Draw among the k likeliest tokens.'),
   topP: z.number().gt(0).max(1).optional().describe('Draw among the likeliest tokens of this mass.'),
   minP: z.number().min(0).max(1).optional().describe('Draw among tokens of at least this share of the likeliest.'),
+  stopStrings: z
+    .array(z.string().min(1))
+    .optional()
+    .describe('Texts that end a completion when it contains them; they stay in it.'),
   maxNewTokens: z.number().int().min(1).default(2048).describe('Longest completion, in tokens.'),
   chunkItems: z.number().int().min(1).default(128).describe('Items sampled at once; each chunk is kept when killed.'),
 });
@@ -38,6 +42,7 @@ export interface MarkOptions {
   topK?: number | undefined;
   topP?: number | undefined;
   minP?: number | undefined;
+  stopStrings?: readonly string[] | undefined;
   maxNewTokens: number;
   /** Items sampled at once. */
   chunkItems: number;
@@ -150,12 +155,24 @@ async function drawMarked(
   rows: readonly Row[],
   firstSample: number,
 ): Promise<number> {
-  const { judge, pool, weights: checkpoint, seed, temperature, topK, topP, minP, maxNewTokens, recency = 0 } = options;
+  const {
+    judge,
+    pool,
+    weights: checkpoint,
+    seed,
+    temperature,
+    topK,
+    topP,
+    minP,
+    stopStrings,
+    maxNewTokens,
+    recency = 0,
+  } = options;
   const { signal } = context;
   const encoded = await context.policy.encode(rows, signal);
   const drawn: DrawnCompletion[] = [];
   const count = options.samples - firstSample;
-  const draw = { count, firstSample, seed, temperature, topK, topP, minP, maxNewTokens, signal };
+  const draw = { count, firstSample, seed, temperature, topK, topP, minP, stopStrings, maxNewTokens, signal };
   const stats = await context.policy.draw(encoded, draw, (completion) => drawn.push(completion));
   drawn.sort((a, b) => a.item - b.item || a.sample - b.sample);
   const table = judge.rewards.length === 0 ? undefined : await rewardTable(judge, rows, drawn);

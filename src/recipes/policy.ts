@@ -23,6 +23,8 @@ export interface DrawOptions {
   topK?: number | undefined;
   topP?: number | undefined;
   minP?: number | undefined;
+  /** Texts that end a completion; they stay in it. Default: none. */
+  stopStrings?: readonly string[] | undefined;
   maxNewTokens: number;
   signal: AbortSignal;
 }
@@ -96,6 +98,7 @@ export class Policy implements AsyncDisposable {
     onCompletion: (completion: DrawnCompletion) => void,
   ): Promise<SampleStats> {
     const { count, firstSample = 0, seed, temperature, topK, topP, minP, maxNewTokens, signal } = options;
+    const { stopStrings = [] } = options;
     const requests = rows.map((row, i): SampleRequest => ({
       id: nameKey(row.id),
       promptTokens: row.promptTokens,
@@ -111,6 +114,7 @@ export class Policy implements AsyncDisposable {
     }));
     return this.model.sample(requests, {
       signal,
+      ...(stopStrings.length === 0 ? {} : { stopStrings: [...stopStrings], tokenBytes: this.#tokenizer.tokenBytes() }),
       bannedTokens: this.#bannedTokens,
       onCompletions: (completions) => {
         for (const { request, sample, tokens, logprobs, finishReason } of completions) {

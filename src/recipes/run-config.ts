@@ -4,6 +4,7 @@ import { dataConfigSchema, dataSourceSchema } from '../data/open-data.js';
 import { promptLimitsSchema } from '../data/prompt-limits.js';
 import { loraOptionsSchema } from '../engine/lora.js';
 import { optimizerStateSchema } from '../engine/optimizer-state.js';
+import { promptCacheBytesSchema } from '../engine/options.js';
 import { rewardHeadOptionsSchema } from '../engine/reward-head.js';
 import { answerForms } from '../rewards/answer-forms.js';
 import { verifierNames } from '../rewards/verifier.js';
@@ -45,6 +46,7 @@ export const modelSchema = z
       .default([])
       .describe("Patterns of tensors that do not train: 'merger', 'layers.0'."),
     optimizer: optimizerStateSchema.prefault({}),
+    promptCacheBytes: promptCacheBytesSchema,
     rewardHead: rewardHeadOptionsSchema
       .optional()
       .describe('A new reward head, for joint training. One that lies in the folder is loaded without it.'),

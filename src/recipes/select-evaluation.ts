@@ -131,8 +131,8 @@ class SelectEvaluation {
     const ids: string[] = [];
     let unparsed = 0;
     const asked = mappedDataset(data, data.name, (question) => this.#prompts.rationale(question));
-    const { temperature, topK, topP, minP, maxNewTokens } = this.#options;
-    const draw = { samples: sizes.at(-1)!, temperature, topK, topP, minP, maxNewTokens };
+    const { temperature, topK, topP, minP, stopStrings, maxNewTokens } = this.#options;
+    const draw = { samples: sizes.at(-1)!, temperature, topK, topP, minP, stopStrings, maxNewTokens };
     await this.#draw(asked, draw, async (id, entries) => {
       ids.push(id);
       samples.push([...entries]);
@@ -247,6 +247,7 @@ class SelectEvaluation {
       topK?: number;
       topP?: number;
       minP?: number | undefined;
+      stopStrings?: readonly string[] | undefined;
     },
     visit: (id: string, entries: readonly SampleEntry[]) => Promise<void>,
   ): Promise<void> {

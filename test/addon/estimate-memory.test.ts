@@ -130,7 +130,7 @@ async function measure({ config, options }: Case): Promise<{ memory: Memory; ref
   const given = Object.fromEntries(
     Object.entries({ dtype, optimizer, lora, freeze }).filter(([, value]) => value !== undefined),
   ) as CreateModelOptions;
-  const model = await engine.createModel(await config(), { std: 0.02, ...given });
+  const model = await engine.createModel(await config(), { std: 0.02, promptCacheBytes: 0, ...given });
   const groups = Array.from({ length: prompts }, () => groupOf(options));
   if (draw !== undefined) {
     const requests = groups.map(({ promptTokens, images }, id) => ({ id, promptTokens, images }));
@@ -156,7 +156,7 @@ async function measure({ config, options }: Case): Promise<{ memory: Memory; ref
 
 describe('estimateMemory', () => {
   it.each(Object.entries(cases))('says what the work takes: %s', async (_name, one) => {
-    const estimate = await estimateMemory(await one.config(), { ...one.options, threads });
+    const estimate = await estimateMemory(await one.config(), { ...one.options, promptCacheBytes: 0, threads });
     const { memory, referenceBytes } = await measure(one);
     const { totalBytes, ...parts } = estimate;
     // What the engine holds by construction is exact; kernels' buffers may find another plan of the same work.
@@ -167,6 +167,26 @@ describe('estimateMemory', () => {
     const taken = Object.values(held).reduce((sum: number, bytes: number) => sum + bytes, turns + referenceBytes);
     expect(Math.abs(totalBytes - taken) / taken).toBeLessThan(0.1);
     expect(Math.abs(estimate.scratchBytes - memory.scratchBytes) / memory.scratchBytes).toBeLessThan(0.1);
+  });
+
+  it('counts what is kept of different prompts and pictures, up to the bound', async () => {
+    const { config, options } = cases['vision-language, bf16']!;
+    const { training: _training, ...work } = options;
+    await using engine = await createEngine({ threads });
+    const model = await engine.createModel(await config(), { dtype: 'bf16' });
+    const requests = Array.from({ length: work.prompts }, (_, id) => {
+      const { promptTokens, images } = groupOf(options);
+      for (const image of images) image.pixels[0] = id;
+      promptTokens[promptTokens.length - 1] = 5 + id;
+      return { id, promptTokens, images };
+    });
+    const { completions: count, ...draw } = work.sampling!;
+    await model.sample(requests, { count: count ?? 1, ...draw, stopTokens: [] });
+    const estimate = await estimateMemory(await config(), { ...work, threads });
+    expect(estimate.promptCacheBytes).toBe(model.memory().promptCacheBytes);
+    expect(estimate.promptCacheBytes).toBeGreaterThan(10_000);
+    const bounded = await estimateMemory(await config(), { ...work, promptCacheBytes: 5000, threads });
+    expect(bounded.promptCacheBytes).toBe(5000);
   });
 
   it.skipIf(process.platform !== 'linux')('is what the process grows by', async () => {

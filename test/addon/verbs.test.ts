@@ -2,6 +2,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createEngine, verbSchemas, type Completion, type Model } from '../../src/engine/index.js';
+import { Tokenizer } from '../../src/data/tokenizer.js';
 import { sameBits, textFolder, textGroup, visionFolder, visionGroup } from './model-fixture.js';
 
 const engine = await createEngine({ threads: 2 });
@@ -31,6 +32,72 @@ describe('sample', () => {
       expect(finishReason).toBe(tokens.at(-1) === 505 ? 'stop' : 'length');
     }
     expect(new Set(seen.map(({ request, sample }) => `${request}/${sample}`)).size).toBe(5);
+  });
+
+  it('ends a completion at a string of its text, and leaves the tokens before it as they are', async () => {
+    const { tokenBytes } = await Tokenizer.load(textFolder).then((tokenizer) => ({
+      tokenBytes: tokenizer.tokenBytes(),
+    }));
+    const request = { id: 5, promptTokens: prompt, count: 30 };
+    const options = { maxNewTokens: 40, seed: 2, stopTokens: [] };
+    const order = (a: Completion, b: Completion): number => a.sample - b.sample;
+    const free = (await model.sample([request], options).completions()).sort(order);
+    const stopStrings = ['e', 'th'];
+    const cut = (await model.sample([request], { ...options, stopStrings, tokenBytes }).completions()).sort(order);
+    const { bytes, offsets } = tokenBytes;
+    let stopped = 0;
+    for (const [i, { tokens, finishReason }] of cut.entries()) {
+      expect([...free[i]!.tokens.subarray(0, tokens.length)]).toEqual([...tokens]);
+      const texts = Array.from(tokens, (token) => Buffer.from(bytes.subarray(offsets[token], offsets[token + 1])));
+      const has = (parts: Buffer[]): boolean => stopStrings.some((text) => Buffer.concat(parts).includes(text));
+      expect(has(texts.slice(0, -1))).toBe(false);
+      expect(finishReason).toBe(has(texts) ? 'stop' : 'length');
+      stopped += finishReason === 'stop' ? 1 : 0;
+    }
+    expect(stopped).toBeGreaterThan(10);
+    const refused = model.sample([request], { ...options, stopStrings });
+    await expect(refused).rejects.toMatchObject({ code: 'invalid_argument' });
+    await expect(refused).rejects.toThrow(/Give `tokenBytes` of the tokenizer/);
+  });
+
+  it('keeps prompts for later calls, within a bound, until weights change', async () => {
+    const kept = await engine.loadModel(textFolder, { promptCacheBytes: 1_000_000 });
+    const none = await engine.loadModel(textFolder, { promptCacheBytes: 0 });
+    const request = { id: 3, promptTokens: prompt, count: 2 };
+    const seen = [];
+    for (const each of [kept, none]) {
+      const first = each.sample([request], { maxNewTokens: 6 });
+      const completions = (await first.completions()).sort((a, b) => a.sample - b.sample);
+      const group = { promptTokens: prompt, images: [], completions };
+      const scored = await each.logprobs([group]);
+      const held = each.memory().promptCacheBytes;
+      const again = await each.sample([request], { maxNewTokens: 6 });
+      await each.forwardBackward([group], [{ kind: 'nll' }]);
+      const after = await each.logprobs([group]);
+      seen.push({
+        scored: scored.logprobs,
+        reused: [(await first).reused, scored.reused, again.reused, after.reused],
+        held,
+      });
+      expect(each.memory().promptCacheBytes).toBe(0);
+    }
+    const [nothing, prompts] = [0, prompt.length].map((promptTokens) => ({ promptTokens, images: 0 }));
+    expect(seen[0]!.reused).toEqual([nothing, prompts, prompts, nothing]);
+    expect(seen[1]!.reused).toEqual([nothing, nothing, nothing, nothing]);
+    expect(sameBits(seen[0]!.scored, seen[1]!.scored)).toBe(true);
+    expect(seen[0]!.held).toBeGreaterThan(0);
+    expect(seen[1]!.held).toBe(0);
+    await Promise.all([kept.dispose(), none.dispose()]);
+  });
+
+  it('refuses more rows than the memory holds, says how many it holds, and goes on', async () => {
+    const request = { id: 3, promptTokens: prompt, count: 2 ** 20, maxNewTokens: 30_000 };
+    const refused = model.sample([request], { maxRows: 2 ** 20 });
+    await expect(refused).rejects.toMatchObject({ code: 'out_of_memory' });
+    const message =
+      /Expected \d+ bytes for sampling \d+ rows at once but \d+ are available\. Lower `maxRows` \(about \d+/;
+    await expect(refused).rejects.toThrow(message);
+    expect((await model.sample([{ ...request, count: 2 }], { maxNewTokens: 3 })).completions).toBe(2);
   });
 
   it('gives the same tokens alone, beside others and later', async () => {

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ChatTemplate } from '../../src/data/template.js';
 import { GavelError } from '../../src/errors.js';
+import { tokenReader, type TokenBytes } from '../../src/data/token-bytes.js';
 import { Tokenizer } from '../../src/data/tokenizer.js';
 import type { ChatMessage } from '../../src/data/rows.js';
 
@@ -52,6 +53,50 @@ async function wordLevel(words: string[], config: Record<string, unknown> = {}):
   await writeFile(join(path, 'tokenizer_config.json'), JSON.stringify({ eos_token: '<eos>', ...config }));
   return path;
 }
+
+const textOf = ({ bytes, offsets }: TokenBytes, ids: readonly number[]): string =>
+  Buffer.concat(ids.map((id) => bytes.subarray(offsets[id], offsets[id + 1]))).toString();
+
+describe('bytes of tokens', () => {
+  it.each(golden.cases)('are those of the text: $text', ({ ids, decoded_skip_special: text }) => {
+    expect(textOf(tokenizer.tokenBytes(), ids)).toBe(text);
+  });
+
+  it('of a word-level vocabulary stand behind blanks, special tokens have none', async () => {
+    const words = await Tokenizer.load(await wordLevel(['<unk>', 'red', 'car']));
+    const ids = [words.eosId, ...words.encode('red car')];
+    expect(textOf(words.tokenBytes(), ids)).toBe(' red car');
+  });
+
+  it('know SentencePiece forms, with and without bytes as tokens', () => {
+    const read = (decoder: unknown): ReturnType<typeof tokenReader> => tokenReader({ decoder });
+    const fallback = read({
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+      ],
+    })!;
+    expect(Buffer.from(fallback('▁a▁é')).toString()).toBe(' a é');
+    expect([...fallback('<0xE2>')]).toEqual([0xe2]);
+    const metaspace = read({ type: 'Metaspace', replacement: '▁' })!;
+    expect(Buffer.from(metaspace('▁<0xE2>')).toString()).toBe(' <0xE2>');
+    expect(read({ type: 'WordPiece' })).toBeUndefined();
+  });
+
+  it('of a decoder that is not known are refused', async () => {
+    const path = await wordLevel(['<unk>', 'red']);
+    const file = join(path, 'tokenizer.json');
+    const definition = JSON.parse(await readFile(file, 'utf8')) as object;
+    await writeFile(
+      file,
+      JSON.stringify({ ...definition, decoder: { type: 'WordPiece', prefix: '##', cleanup: true } }),
+    );
+    const pieces = await Tokenizer.load(path);
+    expect(() => pieces.tokenBytes()).toThrow(/Stop at tokens instead of strings/);
+  });
+});
 
 describe('tokenizer', () => {
   it.each(golden.cases)('equals the reference on $text', ({ text, ids, decoded, decoded_skip_special: skipped }) => {

@@ -47,7 +47,7 @@ const types = `
   RewardTable Row RowScore RunConfig RunEnd RunHistory RunOptions RunReport RunStage SampleEntry SampleOptions SampleQuery SampleRequest
   SampleStats SamplingProgress SaveOptions ScoreEvaluation ScoreOptions ScoreRowsOptions ScoredPair ScorerResult Scores ScoringEnd
   SelectEvaluationOptions SelectEvaluationParts SelectEvaluationResult SftOptions SftParts SftResult StageEnd StageResults StageStart
-  StepEnd StepOptions StepPlan StepResult SwapOptions TensorInfo TensorKind TrainEvent TrainJob TrainOptions TrainResult
+  StepEnd StepOptions StepPlan StepResult SwapOptions TensorInfo TensorKind TokenBytes TrainEvent TrainJob TrainOptions TrainResult
   UnifiedRewardThinkOptions UnifiedRewardThinkParts Verdict Verifier VerifierName VideoOptions VideoSource
 `;
 
@@ -68,16 +68,16 @@ const verbOptions: Record<string, string> = {
   loadModel: `
     adapter dtype freeze hub hub.cacheFolder hub.endpoint hub.offline hub.token lora lora.alpha lora.dropout lora.exclude lora.rank
     lora.rankStabilized lora.seed lora.targets lora.trainableTokens lora.vision optimizer optimizer.seed optimizer.states
-    optimizer.weights rewardHead rewardHead.fusion rewardHead.heads rewardHead.hiddenSizes rewardHead.names rewardHead.seed
-    rewardHead.token
+    optimizer.weights promptCacheBytes rewardHead rewardHead.fusion rewardHead.heads rewardHead.hiddenSizes rewardHead.names
+    rewardHead.seed rewardHead.token
   `,
   createModel: `
     companions dtype freeze lora lora.alpha lora.dropout lora.exclude lora.rank lora.rankStabilized lora.seed lora.targets
-    lora.trainableTokens lora.vision optimizer optimizer.seed optimizer.states optimizer.weights rewardHead rewardHead.fusion
-    rewardHead.heads rewardHead.hiddenSizes rewardHead.names rewardHead.seed rewardHead.token seed std
+    lora.trainableTokens lora.vision optimizer optimizer.seed optimizer.states optimizer.weights promptCacheBytes rewardHead
+    rewardHead.fusion rewardHead.heads rewardHead.hiddenSizes rewardHead.names rewardHead.seed rewardHead.token seed std
   `,
   sample: `
-    adapter bannedTokens count firstSample maxNewTokens maxRows minP seed stopTokens temperature topK topP
+    adapter bannedTokens count firstSample maxNewTokens maxRows minP seed stopStrings stopTokens temperature topK topP
   `,
   logprobs: `
     activationCheckpointing adapter entropy maxTokensPerMicroBatch stepCompletions stepTokens
@@ -111,7 +111,7 @@ const configKeys: Record<string, string> = {
     model.freeze model.initializeSeed model.lora model.lora.alpha model.lora.dropout model.lora.exclude model.lora.rank
     model.lora.rankStabilized model.lora.seed model.lora.targets model.lora.trainableTokens model.lora.vision model.maxPixels
     model.maxPromptTokens model.minPixels model.optimizer model.optimizer.seed model.optimizer.states model.optimizer.weights model.path
-    model.rewardHead model.rewardHead.fusion model.rewardHead.heads model.rewardHead.hiddenSizes model.rewardHead.names
+    model.promptCacheBytes model.rewardHead model.rewardHead.fusion model.rewardHead.heads model.rewardHead.hiddenSizes model.rewardHead.names
     model.rewardHead.seed model.rewardHead.token model.trainable model.video model.video.fps model.video.maxFrames model.video.maxPixels
     model.video.minFrames model.video.minPixels model.video.numFrames run stages stages[].answer stages[].ask stages[].coldStart
     stages[].coldStart.checkMedia stages[].coldStart.format stages[].coldStart.imageFolder stages[].coldStart.instruction
@@ -158,7 +158,7 @@ const configKeys: Record<string, string> = {
     sft.optimizer.beta2 sft.optimizer.decayParameters sft.optimizer.eps sft.optimizer.maxGradNorm sft.optimizer.weightDecay sft.schedule
     sft.schedule.decaySteps sft.schedule.kind sft.schedule.minRatio sft.schedule.power sft.schedule.warmupRatio sft.schedule.warmupSteps
     sft.search sft.search.chance sft.search.enough sft.search.finestEvery sft.search.minFormatRate sft.search.saturated sft.seed
-    sft.steps temperature topK topP
+    sft.steps stopStrings temperature topK topP
   `,
   grpo: `
     aggregation baseline beta budgetSeconds checkpointEvery delta dropZeroVarianceGroups dualClip dynamicSamplingRounds entropyCoef
@@ -167,7 +167,7 @@ const configKeys: Record<string, string> = {
     microBatch.maxTokens minP offPolicyThreshold optimizer optimizer.beta1 optimizer.beta2 optimizer.decayParameters optimizer.eps
     optimizer.maxGradNorm optimizer.weightDecay overlongPenalty overlongPenalty.buffer overlongPenalty.weight promptsPerStep
     sapoTemperatureNegative sapoTemperaturePositive scaleRewards schedule schedule.decaySteps schedule.kind schedule.minRatio
-    schedule.power schedule.warmupRatio schedule.warmupSteps seed steps temperature topEntropyQuantile topK topP updateBatches
+    schedule.power schedule.warmupRatio schedule.warmupSteps seed steps stopStrings temperature topEntropyQuantile topK topP updateBatches
     updatesPerRollout vespoKNegative vespoKPositive vespoLambdaNegative vespoLambdaPositive
   `,
   'unified-reward-think': `
@@ -188,11 +188,11 @@ const configKeys: Record<string, string> = {
   `,
   r3v: `
     budgetSeconds candidates chunkItems direct iterate iterations keep maxNewTokens minP patience refine samples samplingBudgetSeconds
-    seed select selectTarget sft start temperature topK topP warmUp weights weights.direct weights.refine weights.selectA
+    seed select selectTarget sft start stopStrings temperature topK topP warmUp weights weights.direct weights.refine weights.selectA
     weights.selectB weights.selfCot weights.warmUp
   `,
   'select-evaluation': `
-    candidates chunkItems maxNewTokens minP refine seed select selectTokens sizes temperature topK topP
+    candidates chunkItems maxNewTokens minP refine seed select selectTokens sizes stopStrings temperature topK topP
   `,
   evaluate: `
     chunkItems maxNewTokens samples seed temperature
