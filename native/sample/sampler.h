@@ -60,7 +60,7 @@ inline constexpr size_t kTailRows = 8;
 struct SampleStats {
   int64_t completions = 0, completion_tokens = 0, prompt_tokens = 0, decode_steps = 0;
   double prefill_seconds = 0, decode_seconds = 0;
-  double tail_seconds = 0;  // of decoding, with fewer than kTailRows rows
+  double tail_seconds = 0;                // of decoding, with fewer than kTailRows rows
   size_t kv_bytes = 0, buffer_bytes = 0;  // of keys and values; of logits and hidden rows
   ReuseStats reused;
 };
