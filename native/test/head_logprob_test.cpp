@@ -362,7 +362,8 @@ TEST("head_logprob: one pass has the bits of two, by blocks of targets") {
               CHECK(asked.same);
               CHECK_EQ(asked.end, targets);
               if (threads != 2) CHECK(got.tile_sums.doubles() == want.tile_sums.doubles());
-              if (targets > 2000 && wanted != 0 && !path.amx) CHECK(asked.blocks > 1);
+              const bool keeps = wanted != 0 && !(path.amx && dtype == DType::bf16);
+              if (targets > 2000 && keeps) CHECK(asked.blocks > 1);
               if (one.grad_hidden) CHECK(same_bits(grad_hidden, want_hidden));
               if (one.grad_weight) CHECK(same_bits(grad_weight, want_weight));
             }
@@ -407,7 +408,7 @@ TEST("head_logprob: memory of a large vocabulary, one pass and two") {
           }
           cpu::head_logprob_backward(context, p);
           const double reserved = static_cast<double>(scratch.size_bytes());
-          const bool keeps = one_pass && !path.amx;
+          const bool keeps = one_pass && !(path.amx && dtype == DType::bf16);
           CHECK_LE(reserved, keeps ? 128e6 : threads <= 4 ? 16e6 : 24e6);
           if (keeps) CHECK(reserved > 64e6);
         }
