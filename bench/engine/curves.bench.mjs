@@ -104,7 +104,7 @@ async function measureHead({ results, program, rounds, quick: small }, dtype, co
   const base = small ? { T: 64, V: 512, H: 64 } : head;
   const found = [];
   for (const vocabulary of small ? quick.V : vocabularies) {
-    const session = kernelSession(program, 'head_logprob', dtype, [base.T, vocabulary, base.H], { threads: count });
+    const session = kernelSession(program, 'head_logprob', dtype, [base.T, vocabulary, base.H, 1], { threads: count });
     const samples = await withSessions([session], () => repeat(session, rounds, { seconds: 2 }));
     const clock = clockOf(samples, count);
     const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
