@@ -63,7 +63,7 @@ const events = `
 
 const verbOptions: Record<string, string> = {
   createEngine: `
-    device threads
+    device threads isa pinThreads
   `,
   loadModel: `
     adapter dtype freeze hub hub.cacheFolder hub.endpoint hub.offline hub.token lora lora.alpha lora.dropout lora.exclude lora.rank
