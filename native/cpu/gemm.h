@@ -149,7 +149,7 @@ struct Tiling {
   int max_rows = kTileRows;  // AMX: 16 rows below 8, else 32
   int panels = 0;            // 0: as many as the path takes
   int64_t row_chunk = 0;     // rows per item, 0: what fits kPackedBytes
-  int64_t chain_block = 2432;
+  int64_t chain_block = 768;
   int64_t shared_bytes = kSharedBytes;
 };
 

@@ -6,10 +6,10 @@
 namespace gavel::cpu {
 namespace {
 
-constexpr int64_t kTransposedBlock = 1024;  // steps: 128 KiB of transposed weight beside the packed rows in L2
-constexpr int64_t kAmxBlock = 512;          // steps: 64 KiB of weight, read from L1 and L2 by every group of rows
-constexpr int64_t kTransposedRows = 280;    // rows per item that pay for packing it
-constexpr int64_t kSmallPack = 1 << 14;     // dwords below which one thread packs
+constexpr int64_t kTransposedBlock = 512;  // steps: 128 KiB of transposed weight beside the packed rows in L2
+constexpr int64_t kAmxBlock = 512;         // steps: 64 KiB of weight, read from L1 and L2 by every group of rows
+constexpr int64_t kTransposedRows = 280;   // rows per item that pay for packing it
+constexpr int64_t kSmallPack = 1 << 14;    // dwords below which one thread packs
 
 struct Blocks {
   int64_t total, size, count;
@@ -110,7 +110,10 @@ void multiply_rows(Context& context, DType dtype, const RowProduct& product, con
 
   const int64_t max_rows = plan.groups.size(0), group_bytes = std::max<int64_t>(1, plan.left_steps * 4 * max_rows);
   const int64_t groups_at_once = std::clamp<int64_t>(tiling.shared_bytes / group_bytes, 1, plan.groups.count);
-  int64_t chunk = tiling.row_chunk > 0 ? tiling.row_chunk : kPackedBytes / std::max<int64_t>(1, plan.left_steps * 4);
+  // One block of the chain at a time is read by every panel: the rows of an item fit by it, not by the whole chain, and
+  // each panel comes from beyond L2 as seldom as may be.
+  const int64_t block_bytes = std::max<int64_t>(1, path.left_steps(plan.blocks.size) * 4);
+  int64_t chunk = tiling.row_chunk > 0 ? tiling.row_chunk : kPackedBytes / block_bytes;
   if (tiling.row_chunk == 0 && product.transposed) chunk = std::max(chunk, kTransposedRows);
   plan.groups_per_item = std::clamp<int64_t>(chunk / max_rows, 1, groups_at_once);
   const int64_t panel_items = divide_up(plan.panels, plan.panels_per_item);

@@ -19,7 +19,10 @@ void weight_gradient(Context& context, const Linear& p) {
   const int64_t panels = divide_up(n_total, kLanes);
   const RowGroups groups = outer_groups(path, k_total);
   const int64_t width = round_up(k_total, 2) + panels * kLanes;
-  const int64_t fitting = kSharedBytes / (width * static_cast<int64_t>(dtype_size(dtype)));
+  // Steps whose rows of x, packed, stay in L2 for many panels: gradients are read and written once a block.
+  constexpr int64_t kBlockSteps = 512;
+  const int64_t fitting = std::min(kSharedBytes / (width * static_cast<int64_t>(dtype_size(dtype))),
+                                   dtype == DType::bf16 ? 2 * kBlockSteps : kBlockSteps);
   const int64_t block = std::min(round_up(rows, 32), std::max<int64_t>(256, fitting / 32 * 32));
   const int64_t block_steps = chain_steps(block, dtype);
   uint32_t* const x = reinterpret_cast<uint32_t*>(
