@@ -26,6 +26,8 @@ export interface ChildOptions {
   /** On top of this process's own. */
   env?: Readonly<Record<string, string>>;
   nodeOptions?: readonly string[];
+  /** Whether engines with more threads than the machine has cores may say so: most scripts do not count cores. */
+  tellsOversubscribed?: boolean;
   /** Sent once the script has printed 'ready'. */
   signalWhenReady?: NodeJS.Signals;
   timeoutMs?: number;
@@ -33,10 +35,11 @@ export interface ChildOptions {
 
 /** A script that hangs is killed with SIGKILL, which the caller's expectations on code and signal then show. */
 export function runScript(body: string, options: ChildOptions = {}): Promise<Ending> {
-  const { nodeOptions = [], signalWhenReady, timeoutMs = 60_000 } = options;
+  const { nodeOptions = [], tellsOversubscribed = false, signalWhenReady, timeoutMs = 60_000 } = options;
+  const quiet = tellsOversubscribed ? [] : ['--disable-warning=GAVEL_OVERSUBSCRIBED'];
   const env = { ...process.env, ...options.env };
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...nodeOptions, '--input-type=module', '-e', prelude + body], {
+    const child = spawn(process.execPath, [...nodeOptions, ...quiet, '--input-type=module', '-e', prelude + body], {
       cwd: root,
       env,
     });

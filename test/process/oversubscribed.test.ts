@@ -3,7 +3,8 @@ import { expect, it } from 'vitest';
 import { runScript } from './child.js';
 
 it('warns once when the live engines have more threads than there are cores', async () => {
-  const { stdout, stderr, code } = await runScript(`
+  const { stdout, stderr, code } = await runScript(
+    `
     const { availableParallelism } = await import('node:os');
     const { deviceInfo } = await import(${JSON.stringify('./dist/index.js')});
     const warnings = [];
@@ -18,7 +19,9 @@ it('warns once when the live engines have more threads than there are cores', as
     const live = deviceInfo().engineThreads;
     for (const engine of [first, ...others]) await engine.dispose();
     console.log(JSON.stringify([before, warnings.map(({ code, name }) => [code, name]), live - 2 * cores - 2, deviceInfo().engineThreads]));
-  `);
+  `,
+    { tellsOversubscribed: true },
+  );
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toEqual([0, [['GAVEL_OVERSUBSCRIBED', 'GavelWarning']], 0, 0]);
   expect(stderr).toMatch(/GAVEL_OVERSUBSCRIBED.*Expected no more threads of engines than the \d+ cores/);
