@@ -4,16 +4,20 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import process from 'node:process';
 import { format, resolveConfig } from 'prettier';
-import { inOrder, met, unmeasured } from './goals.mjs';
+import { rowSizes, workloads } from './engine/shapes.mjs';
+import { inOrder, met, rowsOf, unmeasured } from './goals.mjs';
+import { benches, sizesOf } from './kernels/index.mjs';
 import { projectRoot, quietShare } from './machine.mjs';
 import { curvesPart } from './plots.mjs';
 import { storedRows } from './rows.mjs';
 
 const keyOf = (row) =>
   JSON.stringify(
-    ['workload', 'shape', 'P', 'C', 'G', 'V', 'dtype', 'threads', 'peer', 'curve', 'rows', 'kind'].map(
-      (name) => row[name],
-    ),
+    [
+      ...['workload', 'shape', 'P', 'C', 'G', 'V', 'dtype', 'threads', 'peer', 'curve', 'rows', 'kind', 'device'],
+      // A card is one of many; the processor is the machine's own.
+      ...(row.device === undefined ? [] : ['hardware']),
+    ].map((name) => row[name]),
   );
 
 function newest(rows) {
@@ -33,6 +37,14 @@ const number = (value) => {
 };
 const percent = (value) => (value === null || value === undefined ? '' : `${Math.round(value * 100)} %`);
 
+/** The share of a ceiling and that ceiling: the one of the row's own run. A row that does not name it has it in its rate. */
+function share(row) {
+  if (!row.shareOfLimit) return '';
+  const [, unit = 'FLOP/s'] = /^G(.*)/.exec(row.unit) ?? [];
+  const limit = row.limit ?? (row.unit === `G${unit}` ? (row.value * 1e9) / row.shareOfLimit : undefined);
+  return percent(row.shareOfLimit) + (limit === undefined ? '' : ` of ${number(limit / 1e9)} G${unit}`);
+}
+
 function sizes(row) {
   const letters = ['P', 'G', 'C', 'V'].filter((name) => row[name] !== null).map((name) => `${name} ${row[name]}`);
   const { shape = '' } = row;
@@ -42,6 +54,40 @@ function sizes(row) {
 function table(header, rows) {
   const line = (cells) => `| ${cells.map((cell) => String(cell ?? '').replaceAll('|', '\\|')).join(' | ')} |`;
   return [line(header), line(header.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+const sizeKey = (row) =>
+  JSON.stringify(['workload', 'shape', 'P', 'C', 'G', 'V', 'dtype', 'loraRank'].map((name) => row[name]));
+
+const deviceGoal = ({ goal, goalOf }) => (goalOf === 'most' ? `<= ${number(goal)}` : `>= ${percent(goal)}`);
+
+/** Figures of a device: what the share is of stands beside it, and of a peer's the ratio of ours to it. */
+function deviceTable(rows) {
+  const own = new Map(rows.filter(({ peer }) => peer === undefined).map((row) => [sizeKey(row), row]));
+  const ratio = (row) => (row.peer === undefined ? undefined : own.get(sizeKey(row))?.value / row.value);
+  const cells = rows.map((row) => [
+    row.workload,
+    sizes(row),
+    row.dtype,
+    row.peer ?? '',
+    `${number(row.value)} ${row.unit}`,
+    number(row.seconds * 1e6),
+    `${number(row.secondsLow * 1e6)} .. ${number(row.secondsHigh * 1e6)}`,
+    row.shareOfLimit === null ? '' : `${percent(row.shareOfLimit)} of ${row.limit}`,
+    row.goal === undefined ? '' : `${deviceGoal(row)} ${met(row) ? 'met' : '**missed**'}`,
+    Number.isFinite(ratio(row)) ? `**${number(ratio(row))}**` : '',
+  ]);
+  const header = ['workload', 'sizes', 'dtype', 'peer', 'value', 'us', '10 .. 90 %', 'share', 'goal', 'ours / peer'];
+  return table(header, cells);
+}
+
+/** A section a card: its ceilings, then kernels, then peers, which are programs of their own. */
+function devicePart(rows) {
+  const cards = [...new Set(rows.map(({ hardware }) => hardware))];
+  return cards.flatMap((hardware) => {
+    const own = rows.filter((row) => row.hardware === hardware);
+    return [provenance(own)[0], '', deviceTable(own), ''];
+  });
 }
 
 const state = (row) => `${row.clock}${row.other > quietShare ? ', busy' : ''}`;
@@ -80,9 +126,11 @@ const verdict = (row) => `${row.goal} ${met(row) ? 'met' : '**missed**'}`;
 
 /** What a goal asks of a row, and what was measured, as one says them. */
 function wanted(row) {
-  if (row.goalOf === 'share') return [`>= ${percent(row.goal)} of peak`, percent(row.shareOfLimit)];
+  if (row.goalOf === 'share') return [`>= ${percent(row.goal)} of peak`, share(row)];
   if (row.goalOf === 'most') return [`<= ${row.goal} ${row.unit}`, `${number(row.value)} ${row.unit}`];
-  return [`>= ${row.goal}`, `${number(row.ratio)} (${number(row.ratioLow)} .. ${number(row.ratioHigh)})`];
+  const pairs =
+    row.ratioLow === row.ratioHigh ? '' : ` (${number(row.ratioLow)} .. ${number(row.ratioHigh)}, ${row.runs} pairs)`;
+  return [`>= ${row.goal}`, `${number(row.ratio)}${pairs}`];
 }
 
 function goalTable(rows) {
@@ -98,10 +146,37 @@ function goalTable(rows) {
   return table(['workload', 'sizes', 'dtype', 'threads', 'peer', 'goal', 'measured', ''], cells);
 }
 
-/** A line that names the goals nobody measured. */
+/** Every case that a goal could be of, as `unmeasured` takes them. */
+function goalCases() {
+  const engine = workloads.flatMap((given) => {
+    const row = { workload: given.name, ...rowSizes(given) };
+    const about = { rows: rowsOf(given), step: given.name };
+    return [
+      { row, about },
+      { row: { ...row, workload: `${given.name} peak memory` }, about },
+      { row: { ...row, workload: 'exactness cost', shape: `${given.name}, ${row.shape}` }, about },
+    ];
+  });
+  const kernels = benches.flatMap((bench) =>
+    bench.cases.flatMap((given) => {
+      const row = sizesOf(bench, given);
+      const about = { ...given, goal: given.goal === true || given.peak === true };
+      return [
+        { row, about },
+        { row: { ...row, workload: `${bench.op} extra memory` }, about },
+      ];
+    }),
+  );
+  return [...engine, ...kernels];
+}
+
+/** Lines that name the goals nobody measured, with the case and the threads. */
 function notMeasured(rows) {
-  const names = unmeasured(rows).map((parts) => parts.filter((part) => part !== '').join(', '));
-  return names.length === 0 ? [] : [`Not measured: ${names.join('; ')}.`, ''];
+  const lines = unmeasured(rows, goalCases()).map(([row, threads]) => {
+    const against = row.peer === undefined ? '' : ` against ${row.peer}`;
+    return `- ${row.workload}${against}: ${sizes(row)}, ${row.dtype}, ${threads.join(' and ')} T`;
+  });
+  return lines.length === 0 ? [] : ['Not measured, or on a machine too busy to record it:', '', ...lines, ''];
 }
 
 function ownTable(rows) {
@@ -111,7 +186,7 @@ function ownTable(rows) {
     row.dtype,
     row.threads,
     `${number(row.value)} ${row.unit}`,
-    percent(row.shareOfLimit),
+    share(row),
     row.path ?? '',
     state(row),
   ]);
@@ -155,7 +230,9 @@ function provenance(rows) {
 
 /** Writes the page and returns its path. */
 export async function writeReport() {
-  const rows = newest(storedRows());
+  const all = newest(storedRows());
+  const cards = all.filter((row) => row.device === 'cuda');
+  const rows = all.filter((row) => row.device === undefined);
   const path = join(projectRoot, 'docs/benchmarks.md');
   const notes = join(projectRoot, 'bench/results/notes.md');
   const goals = inOrder(rows.filter((row) => row.goal !== undefined));
@@ -195,11 +272,23 @@ export async function writeReport() {
       'not pay for fresh pages at every call; whole steps run as they are.',
       ...(rows.length === 0 ? [] : ['', ...provenance(rows)]),
     ]),
-    ...part("The machine's own ceilings", tableOf(peaks, ownTable)),
+    ...part("The machine's own ceilings", [
+      ...(peaks.length === 0
+        ? []
+        : ['The newest. Every run takes its own first, and a share names the one it is of: the machine varies.', '']),
+      ...tableOf(peaks, ownTable),
+    ]),
     ...part('Against peers', tableOf([...goals.filter((row) => row.peer !== undefined), ...peers], peerTable)),
-    ...part('How cost grows', curvesPart(curves, { table, number, state })),
+    ...part('How cost grows', [
+      'Of an update, `formula` is its floating-point operations at the rate of the first case measured in the same run, `unshared` the same with',
+      'the prompt once a completion. Of decoding it is the limit: weights, keys and values read once a step at the measured bandwidth, or',
+      'the products at the measured peak, whichever takes longer. Of the head it is the time of V 32,768, in proportion.',
+      '',
+      ...curvesPart(curves, { table, number, state }),
+    ]),
     ...part('Where the cycles go', profilePart(profiles)),
     ...part('Own figures', tableOf([...goals.filter((row) => row.peer === undefined), ...own], ownTable)),
+    ...part('On NVIDIA GPUs', devicePart(cards)),
     ...(existsSync(notes) ? [readFileSync(notes, 'utf8').trimEnd(), ''] : []),
   ].join('\n');
   writeFileSync(path, await format(text, { ...(await resolveConfig(path)), filepath: path }));

@@ -1,4 +1,4 @@
-// Medians, and which clock a figure may be read from.
+// Medians, shares, and which clock a figure may be read from.
 import { quietShare } from './machine.mjs';
 
 export function median(values) {
@@ -34,3 +34,6 @@ export function compare(ours, theirs, threads) {
     ratioHigh: Math.max(...pairs),
   };
 }
+
+/** A rate as a share of a ceiling, both in operations a second, and the ceiling it was taken of. */
+export const shareOf = (rate, limit) => (limit ? { shareOfLimit: rate / limit, limit } : { shareOfLimit: null });

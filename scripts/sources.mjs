@@ -13,9 +13,10 @@ const lists = {
     extensions: ['.cpp'],
   },
   binding_sources: { folders: ['addon'], extensions: ['.cpp'] },
-  test_sources: { folders: ['test'], extensions: ['.cpp'], without: 'native/test/cuda/' },
+  test_sources: { folders: ['test'], extensions: ['.cpp'], without: ['native/test/cuda/', 'native/test/emulation/'] },
   cuda_sources: { folders: ['cuda'], extensions: ['.cpp', '.cu'] },
   cuda_test_sources: { folders: ['test/cuda'], extensions: ['.cpp'] },
+  emulation_test_sources: { folders: ['test/emulation'], extensions: ['.cpp'] },
 };
 
 function listFolder(root, folder, extensions) {
@@ -30,9 +31,9 @@ function listFolder(root, folder, extensions) {
 /** The source list the folders of `root` call for, in the shape of native/sources.json. */
 export function sourcesFromFolders(root = projectRoot) {
   const variables = {};
-  for (const [key, { folders, extensions, without }] of Object.entries(lists)) {
+  for (const [key, { folders, extensions, without = [] }] of Object.entries(lists)) {
     const files = folders.flatMap((folder) => listFolder(root, `native/${folder}`, extensions));
-    variables[key] = files.filter((file) => without === undefined || !file.startsWith(without)).sort();
+    variables[key] = files.filter((file) => !without.some((folder) => file.startsWith(folder))).sort();
   }
   return { variables };
 }

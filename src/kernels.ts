@@ -3,7 +3,7 @@
  * write their own loops. Arrays are row-major. Every function throws GavelError 'invalid_argument' for an array of another
  * type or length. Importing this loads no binary; the first call does.
  */
-import type { NativeDpoLossInput, NativeGrpoLossInput, NativeKernels } from './binding/contract.js';
+import type { NativeDpoLossInput, NativeGrpoLossInput, NativeKernels } from './binding/contract-kernels.js';
 import { nativeModule } from './engine/native-module.js';
 import { parseOptions } from './engine/parse-options.js';
 import { nativeRankingLoss, rankingLossInputSchema, type RankingLossInput } from './engine/ranking-loss-input.js';
@@ -33,17 +33,13 @@ export function grpoLoss(input: GrpoLossInput): {
   entropyGradient: Float64Array;
   metrics: Record<string, number>;
 } {
-  const { options = {}, numSequences = input.offsets.length - 1, numTokens, ...arrays } = input;
+  const { offsets, mask }: Partial<GrpoLossInput> = input;
+  const { options = {}, numSequences = (offsets?.length ?? 1) - 1, numTokens, ...arrays } = input;
   const epsilonLow = options.epsilonLow ?? 0.2;
   return kernels().grpoLoss({
     ...arrays,
     numSequences,
-    numTokens:
-      numTokens ??
-      Math.max(
-        1,
-        input.mask.reduce((sum, active) => sum + active, 0),
-      ),
+    numTokens: numTokens ?? Math.max(1, mask instanceof Uint8Array ? mask.reduce((sum, active) => sum + active, 0) : 1),
     options: {
       lossType: 'dapo',
       importanceSampling: 'token',
@@ -75,7 +71,8 @@ export function dpoLoss(input: DpoLossInput): {
   gradient: Float64Array;
   metrics: Record<string, number>;
 } {
-  const { options, numPairs = input.chosen.length, ...arrays } = input;
+  const { chosen }: Partial<DpoLossInput> = input;
+  const { options, numPairs = chosen?.length ?? 0, ...arrays } = input;
   return kernels().dpoLoss({
     ...arrays,
     numPairs: Math.max(numPairs, 1),

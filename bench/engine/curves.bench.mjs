@@ -117,7 +117,7 @@ async function measureHead({ results, program, rounds, quick: small }, dtype, co
   }
 }
 
-/** Every curve, as work to be done. Curves are of one thread; the points of the others are the threads' curve. */
+/** Every curve, as work to be done: each with every count of threads. */
 export function curveCases(options) {
   const { dtypes, threads, selected } = options;
   if (!selected('curves')) return [];

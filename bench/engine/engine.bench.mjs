@@ -5,9 +5,9 @@ import process from 'node:process';
 import { goalOf, rowsOf } from '../goals.mjs';
 import { projectRoot } from '../machine.mjs';
 import { repeat, Session, withSessions } from '../session.mjs';
-import { clockOf, median } from '../statistics.mjs';
+import { clockOf, median, shareOf } from '../statistics.mjs';
 import { exportModel } from './export.mjs';
-import { decoderOf, matrixParameters, trainFlop, withFolder } from './shapes.mjs';
+import { rowSizes, trainFlop, withFolder } from './shapes.mjs';
 
 export const engineSession = (sizes, folder, dtype, threads, env = {}) =>
   new Session(
@@ -26,23 +26,6 @@ export function workOf(sizes) {
   if (sizes.name === 'score') return { amount: sizes.pairs, unit: 'pairs/s' };
   return { amount: sizes.prompts * sizes.G * sizes.C, unit: 'completion tokens/s' };
 }
-
-const batchOf = (sizes) => {
-  if (sizes.sequences !== undefined) return `${sizes.sequences} sequences`;
-  if (sizes.pairs !== undefined) return `${sizes.pairs} pairs, prompt and answers of ${sizes.low} to ${sizes.high}`;
-  const pictures =
-    sizes.pictures === undefined ? '' : `, ${sizes.pictures} pictures of ${sizes.grid.join(' x ')} patches`;
-  return `${sizes.prompts} ${sizes.prompts === 1 ? 'prompt' : 'prompts'}${pictures}`;
-};
-
-/** The sizes of a workload as a row names them. */
-export const rowSizes = (sizes) => ({
-  P: sizes.P ?? null,
-  C: sizes.C ?? sizes.tokens ?? null,
-  G: sizes.G ?? null,
-  V: decoderOf(sizes.model).vocab_size,
-  shape: `${batchOf(sizes)}, ${(matrixParameters(sizes.model) / 1e6).toFixed(1)}M`,
-});
 
 /** Every case, as work to be done: {name, seconds, run}. */
 export function engineCases(options) {
@@ -64,12 +47,11 @@ const measure = ({ results, rounds, peaks }, sizes, dtype, count) =>
     const clock = clockOf(samples, count);
     const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
     const { flop, amount, unit } = workOf(sizes);
-    const limit = peaks.flops(dtype, count);
     const workload = sizes.name;
     const row = { workload, ...rowSizes(sizes), dtype, threads: count, ...clock, runs: samples.length };
-    const share = flop === undefined || !limit ? null : flop / seconds / limit;
-    const goal = share === null ? {} : goalOf(row, { rows: rowsOf(sizes) });
-    results.add({ ...row, value: amount / seconds, unit, shareOfLimit: share, seconds, limit: limit || null, ...goal });
+    const share = shareOf(flop / seconds, flop && peaks.flops(dtype, count));
+    const goal = share.shareOfLimit === null ? {} : goalOf(row, { rows: rowsOf(sizes) });
+    results.add({ ...row, value: amount / seconds, unit, ...share, seconds, ...goal });
     const memory = Math.max(...samples.map((sample) => sample.memoryBytes)) / 2 ** 20;
     const facts = { clock: 'wall', other: clock.other };
     results.add({ ...row, ...facts, workload: `${workload} peak memory`, value: memory, unit: 'MiB' });

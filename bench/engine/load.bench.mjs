@@ -134,10 +134,11 @@ async function benchPair({ results, threads, rounds: times }, folder, [dtype, we
     const add = (workload, samples, bound) => {
       const clock = clockOf(samples, threads);
       const seconds = median(samples.map((sample) => sample[clock.clock] ?? sample.wall));
-      const limit = median(bound.map((sample) => sample[clock.clock] ?? sample.wall));
+      const boundSeconds = median(bound.map((sample) => sample[clock.clock] ?? sample.wall));
       const shape = `${dtype} file of ${Math.round(sizeBytes / 1e6)} MB`;
       const row = { workload, shape, dtype: weights, threads, ...clock, runs: times, seconds };
-      results.add({ ...row, value: sizeBytes / 1e9 / seconds, unit: 'GB/s', shareOfLimit: limit / seconds });
+      const share = { shareOfLimit: boundSeconds / seconds, limit: sizeBytes / boundSeconds };
+      results.add({ ...row, value: sizeBytes / 1e9 / seconds, unit: 'GB/s', ...share });
     };
     add('load', loading, reading);
     if (stored[dtype].bytes !== (weights === 'bf16' ? 2 : 4)) return;

@@ -2,6 +2,8 @@
 //   node bench/engine/reuse.mjs [repetitions] [threads]
 import { createEngine } from 'gavel-rl';
 import process from 'node:process';
+import { median } from '../statistics.mjs';
+import { promptOf, rewardToken } from './batches.mjs';
 
 const [repetitions = 5, threads = 1] = process.argv.slice(2).map(Number);
 // 23 million parameters in the decoder, 10 million in the tower.
@@ -14,7 +16,9 @@ const config = {
   num_attention_heads: 8,
   num_key_value_heads: 2,
   tie_word_embeddings: true,
-  image_token_id: 4,
+  vision_start_token_id: 3,
+  vision_end_token_id: 4,
+  image_token_id: 5,
   eos_token_id: 2,
   rope_parameters: { rope_type: 'default', rope_theta: 1e6, mrope_section: [8, 12, 12] },
   vision_config: {
@@ -26,36 +30,27 @@ const config = {
     fullatt_block_indexes: [3, 7],
   },
 };
-const sizes = { prompts: 2, pictureTokens: 800, P: 1000, G: 8, C: 64 };
-const rewardToken = 5;
-const grid = [1, 40, 80];
-const tokenAt = (i) => 6 + ((Math.imul(i + 1, 2654435761) >>> 8) % 8000);
-const pixels = (seed) => Float32Array.from({ length: 3200 * 1176 }, (_, i) => tokenAt(i + seed) / 4000 - 1);
-const picture = (seed) => ({ grid, pixels: pixels(seed) });
-const promptOf = (seed) =>
-  Int32Array.from({ length: sizes.P }, (_, i) => {
-    if (i === sizes.P - 1) return rewardToken;
-    return i >= 10 && i < 10 + sizes.pictureTokens ? 4 : tokenAt(seed + i);
-  });
+const sizes = { prompts: 2, P: 1000, G: 8, C: 64, pictures: 1, grid: [40, 80] };
+/** A prompt with a picture of 800 tokens; the reward token is its last. */
+function asked(index) {
+  const prompt = promptOf(index, sizes, config);
+  prompt.promptTokens[sizes.P - 1] = rewardToken;
+  return prompt;
+}
 
 const engine = await createEngine({ threads });
 const rewardHead = { heads: 1, token: rewardToken };
 const load = (promptCacheBytes) =>
   engine.createModel(config, { dtype: 'bf16', seed: 1, promptCacheBytes, rewardHead, freeze: ['visual'] });
 const models = { without: await load(0), kept: await load(2 ** 28) };
-const requests = Array.from({ length: sizes.prompts }, (_, id) => ({
-  id,
-  promptTokens: promptOf(id * 5000),
-  images: [picture(id)],
-  count: sizes.G,
-}));
+const requests = Array.from({ length: sizes.prompts }, (_, id) => ({ id, ...asked(id), count: sizes.G }));
 // Four candidates judged beside the same picture.
 const judged = Array.from({ length: 4 }, (_, i) => ({
-  promptTokens: promptOf(90_000 + i * 5000),
-  images: [requests[0].images[0]],
+  promptTokens: asked(sizes.prompts + i).promptTokens,
+  images: requests[0].images,
   completions: [],
 }));
-const draw = { maxNewTokens: sizes.C, stopTokens: [], bannedTokens: [2, 4] };
+const draw = { maxNewTokens: sizes.C, stopTokens: [], bannedTokens: [config.eos_token_id, config.image_token_id] };
 
 const seconds = {};
 async function timed(name, which, call) {
@@ -90,7 +85,6 @@ for (let round = 0; round < repetitions; round++) {
     await model.optimizerStep({ learningRate: 1e-9 });
   }
 }
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 for (const [name, { without, kept }] of Object.entries(seconds)) {
   const [before, after] = [median(without), median(kept)];
   console.log(

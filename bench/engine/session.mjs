@@ -4,13 +4,16 @@
 import { createEngine } from 'gavel-rl';
 import { createInterface } from 'node:readline';
 import process from 'node:process';
+// What runs record of themselves, from the build: not public.
+import { peakMemoryBytes as memoryBytes } from '../../dist/runs/peak-memory.js';
 import { completionsOf, pairOf, promptOf, rewardToken, tokensFrom } from './batches.mjs';
 
 const [workload, folder, dtype, threads, text] = process.argv.slice(2);
 const given = JSON.parse(text);
 const engine = await createEngine({ threads: Number(threads) });
 const rewardHead = workload === 'score' ? { rewardHead: { token: rewardToken } } : {};
-const model = await engine.loadModel(folder, { dtype, ...rewardHead });
+// Weights stay as they are between rounds of some workloads: what one left must not serve the next. Peers keep nothing.
+const model = await engine.loadModel(folder, { dtype, promptCacheBytes: 0, ...rewardHead });
 const { config } = model;
 const eos = (config.text_config ?? config).eos_token_id;
 const optimizer = { learningRate: 1e-5, weightDecay: 0, maxGradNorm: 1 };
@@ -32,6 +35,10 @@ function once(kind, sizes, make) {
   if (!drawn.has(key)) drawn.set(key, make());
   return drawn.get(key);
 }
+function expectFresh({ promptTokens }) {
+  if (promptTokens > 0) throw new Error(`Expected every prompt to be computed but ${promptTokens} tokens were reused.`);
+}
+
 const promptsOf = (sizes) =>
   once('prompts', sizes, () => Array.from({ length: sizes.prompts }, (_, id) => promptOf(id, sizes, config)));
 
@@ -47,7 +54,9 @@ async function sampleGroups(sizes) {
   };
   const run = model.sample(requests, options);
   const completions = await run.completions();
-  return { requests, completions, stats: await run };
+  const stats = await run;
+  expectFresh(stats.reused);
+  return { requests, completions, stats };
 }
 
 const reward = (tokens) =>
@@ -128,8 +137,10 @@ const programs = {
         : [{ promptTokens: prompt, images: [], completions: answers.map((tokens) => ({ tokens })) }],
     );
     const stop = meter();
-    const { rewards } = await model.score(groups);
-    return { ...stop(), count: rewards.length };
+    const { rewards, reused } = await model.score(groups);
+    const total = stop();
+    expectFresh(reused);
+    return { ...total, count: rewards.length };
   },
 };
 
@@ -137,7 +148,6 @@ const programs = {
 const warmed = ({ warm, ...sizes }) => (warm && workload === 'decode' ? { ...sizes, C: 4 } : sizes);
 
 const answer = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
-const memoryBytes = () => process.resourceUsage().maxRSS * 1024;
 answer({ ready: true, memoryBytes: memoryBytes() });
 for await (const line of createInterface({ input: process.stdin })) {
   const result = await programs[workload](warmed({ ...given, ...JSON.parse(line || '{}') }));

@@ -149,6 +149,23 @@ export const quickWorkloads = [
   { name: 'score', model: 'tiny', pairs: 4, low: 8, high: 32 },
 ];
 
+const batchOf = (sizes) => {
+  if (sizes.sequences !== undefined) return `${sizes.sequences} sequences`;
+  if (sizes.pairs !== undefined) return `${sizes.pairs} pairs, prompt and answers of ${sizes.low} to ${sizes.high}`;
+  const pictures =
+    sizes.pictures === undefined ? '' : `, ${sizes.pictures} pictures of ${sizes.grid.join(' x ')} patches`;
+  return `${sizes.prompts} ${sizes.prompts === 1 ? 'prompt' : 'prompts'}${pictures}`;
+};
+
+/** The sizes of a workload as a row names them. */
+export const rowSizes = (sizes) => ({
+  P: sizes.P ?? null,
+  C: sizes.C ?? sizes.tokens ?? null,
+  G: sizes.G ?? null,
+  V: decoderOf(sizes.model).vocab_size,
+  shape: `${batchOf(sizes)}, ${(matrixParameters(sizes.model) / 1e6).toFixed(1)}M`,
+});
+
 /** Calls `use` with a folder that goes away afterwards. */
 export async function withFolder(use) {
   const folder = mkdtempSync(join(tmpdir(), 'gavel-bench-'));

@@ -3,6 +3,7 @@
 //   node bench/engine/tail.mjs [steps] [threads] [model] [prompts] [G] [P] [C] [mean length]
 import { createEngine } from 'gavel-rl';
 import process from 'node:process';
+import { promptOf } from './batches.mjs';
 import { models } from './shapes.mjs';
 
 const [, , steps = 4, threads = 2, name = 'tiny', ...rest] = process.argv;
@@ -13,8 +14,6 @@ const engine = await createEngine({ threads: Number(threads) });
 // Near-uniform draws: the share of tokens that end a completion sets the mean of geometric lengths, cut at C.
 const model = await engine.createModel({ ...config, initializer_range: 0.02 }, { dtype: 'bf16', seed: 1 });
 const stopTokens = Array.from({ length: Math.round(vocabulary / mean) }, (_, i) => 3 + i);
-const tokenAt = (i) => 3 + ((Math.imul(i + 1, 2654435761) >>> 8) % (vocabulary - 3));
-const promptOf = (id) => Int32Array.from({ length: P }, (_, i) => tokenAt(id * P + i));
 const cpuSeconds = () => {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1e6;
@@ -22,7 +21,7 @@ const cpuSeconds = () => {
 
 const total = { wall: 0, rollout: 0, decode: 0, tail: 0, train: 0 };
 for (let step = -1; step < Number(steps); step++) {
-  const requests = Array.from({ length: prompts }, (_, id) => ({ id, promptTokens: promptOf(id), count: G }));
+  const requests = Array.from({ length: prompts }, (_, id) => ({ id, ...promptOf(id, { P }, config), count: G }));
   const started = performance.now();
   const run = model.sample(requests, { maxNewTokens: C, seed: step + 1, stopTokens });
   const completions = await run.completions();
@@ -48,7 +47,7 @@ for (let step = -1; step < Number(steps); step++) {
 // The cores in such steps: 4 rows that never stop.
 const before = cpuSeconds();
 const started = performance.now();
-await model.sample([{ id: 1, promptTokens: promptOf(1), count: 4 }], { maxNewTokens: 400, stopTokens: [] });
+await model.sample([{ id: 1, ...promptOf(1, { P }, config), count: 4 }], { maxNewTokens: 400, stopTokens: [] });
 const busy = (cpuSeconds() - before) / ((performance.now() - started) / 1000) / Number(threads);
 const share = (part) => `${((100 * part) / total.wall).toFixed(1)} %`;
 console.log(

@@ -1,10 +1,10 @@
-// What bit equality costs where it keeps a path from being chosen by the number of rows: every bf16 product of a process takes
+// What bit equality costs where it keeps a path from being chosen by the number of rows: every bf16 product of an engine takes
 // one path (AMX where there is one), though few rows could be faster on vector instructions. Both are timed in turns. Of a whole
 // step the fastest mode is taken to be the faster path in each of its halves; of a product, the faster of the two. fp32 has one
 // path: nothing to choose.
-import { engineSession, rowSizes } from '../engine/engine.bench.mjs';
+import { engineSession } from '../engine/engine.bench.mjs';
 import { exportModel } from '../engine/export.mjs';
-import { withFolder } from '../engine/shapes.mjs';
+import { rowSizes, withFolder } from '../engine/shapes.mjs';
 import { goalOf } from '../goals.mjs';
 import { interleave } from '../session.mjs';
 import { clockOf, compare, median } from '../statistics.mjs';
@@ -51,7 +51,7 @@ const halves = {
 async function measureStep({ results, rounds, seconds }, sizes, count) {
   await withFolder(async (folder) => {
     await exportModel(sizes.model, folder);
-    const sessions = [{}, { GAVEL_ISA: 'avx512' }].map((env) => engineSession(sizes, folder, 'bf16', count, env));
+    const sessions = [{}, { GAVEL_ISA: 'avx512-bf16' }].map((env) => engineSession(sizes, folder, 'bf16', count, env));
     const samples = await interleave(sessions, rounds, { seconds: Math.min(20, seconds) });
     if (samples[1] === undefined) return;
     const clock = clockOf(samples.flat(), count);

@@ -1,12 +1,13 @@
-// Language head, log-prob and the clipped GRPO gradient back to hidden states and head: in one pass, which that gradient
+// Language head, log-prob and the clipped GRPO gradient back to hidden states and head: in one call, which that gradient
 // allows, and in two, which others need. The peer is the same for both.
 import { logprobs } from 'gavel-rl/kernels';
 import { floats } from './operands.mjs';
 
-// One pass keeps a block's logits and needs each token's gradient to be its own; two passes compute logits again.
-const shape = (t, v, h, passes = 2) => ({
-  shape: `T ${t}, V ${v}, H ${h}, ${passes === 1 ? 'one pass' : 'two passes'}`,
-  ...{ C: t, V: v, passes, sizes: [t, v, h, passes], peer: [t, v, h] },
+// One call may keep a block's logits until each token's gradient is known; bf16 on AMX computes them again, as it is faster
+// there. Two calls, forward and backward, always compute them again.
+const shape = (t, v, h, calls = 2) => ({
+  shape: `T ${t}, V ${v}, H ${h}, ${calls === 1 ? 'one call' : 'two calls'}`,
+  ...{ C: t, V: v, calls, sizes: [t, v, h, calls], peer: [t, v, h] },
 });
 
 export default {
@@ -20,8 +21,8 @@ export default {
   ],
   quick: [shape(64, 512, 64, 1), shape(64, 512, 64, 2)],
   memory: true,
-  call(dtype, [t, vocabulary, hiddenSize, passes]) {
-    if (dtype !== 'fp32' || passes !== 1 || t * vocabulary > 1 << 23) return undefined;
+  call(dtype, [t, vocabulary, hiddenSize, calls]) {
+    if (dtype !== 'fp32' || calls !== 1 || t * vocabulary > 1 << 23) return undefined;
     const [hidden, weight] = [floats(t * hiddenSize), floats(vocabulary * hiddenSize)];
     const tokens = Int32Array.from({ length: t }, (_, i) => (i * 7919) % vocabulary);
     return {

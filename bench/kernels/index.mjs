@@ -8,7 +8,7 @@ import { goalOf } from '../goals.mjs';
 import { timeCall } from '../harness.mjs';
 import { projectRoot } from '../machine.mjs';
 import { repeat, Session, withSessions } from '../session.mjs';
-import { clockOf, median } from '../statistics.mjs';
+import { clockOf, median, shareOf } from '../statistics.mjs';
 import adamw from './adamw.bench.mjs';
 import attention from './attention.bench.mjs';
 import headLogprob from './head_logprob.bench.mjs';
@@ -71,7 +71,7 @@ export async function measurePeaks(program, results, { threads, dtypes }) {
     await measure('read', 'fp32', count, 'auto', () => 'peak memory read', [1024], 'GB/s');
   }
   return {
-    flops: (dtype, count, path = 'auto') => peaks.get(`peak ${dtype} ${path} ${count}`),
+    flops: (dtype, count) => peaks.get(`peak ${dtype} auto ${count}`),
     read: (count) => peaks.get(`read fp32 auto ${count}`),
     /** What bf16 products take: 'amx' or a vector path. */
     path: peaks.get('path'),
@@ -79,20 +79,18 @@ export async function measurePeaks(program, results, { threads, dtypes }) {
 }
 
 /** Rate, unit and share of the ceiling of `seconds` a call. */
-export function rateOf({ flop, bytes }, seconds, peaks, dtype, threads, path) {
-  if (flop > 0) {
-    const limit = peaks.flops(dtype, threads, path);
-    return { value: flop / seconds / 1e9, unit: 'GFLOP/s', shareOfLimit: limit ? flop / seconds / limit : null };
-  }
-  // What fits in a cache is not bound by memory: no share of a ceiling that does not hold for it.
-  const limit = bytes >= 2 ** 30 ? peaks.read(threads) : undefined;
-  return { value: bytes / seconds / 1e9, unit: 'GB/s', shareOfLimit: limit ? bytes / seconds / limit : null };
+export function rateOf({ flop, bytes }, seconds, peaks, dtype, threads) {
+  // Memory writes beside what it reads: the rate of reading alone is no ceiling of kernels that do both.
+  if (!(flop > 0)) return { value: bytes / seconds / 1e9, unit: 'GB/s', shareOfLimit: null };
+  return { value: flop / seconds / 1e9, unit: 'GFLOP/s', ...shareOf(flop / seconds, peaks.flops(dtype, threads)) };
 }
 
-export const rowOf = (bench, one, dtype, threads) => {
-  const { P = null, C = null, G = null, V = null, shape } = one;
-  return { workload: bench.op, P, C, G, V, shape, dtype, threads };
-};
+/** The workload and sizes of a case as its rows name them. */
+export function sizesOf(bench, { P = null, C = null, G = null, V = null, shape }) {
+  return { workload: bench.op, P, C, G, V, shape };
+}
+
+export const rowOf = (bench, one, dtype, threads) => ({ ...sizesOf(bench, one), dtype, threads });
 
 /** The kernels on their own, and the same calls through `gavel-rl/kernels` (one thread, packing and copies included). */
 export function kernelCases(options) {
@@ -117,7 +115,7 @@ async function measureKernel({ results, program, peaks, rounds }, bench, dtype, 
   const samples = await withSessions([session], () => repeat(session, rounds, { seconds: 3 }));
   const clock = clockOf(samples, count);
   const seconds = median(samples.map((sample) => sample[clock.clock] ?? NaN));
-  const rate = rateOf(session.facts, seconds, peaks, dtype, count, 'auto');
+  const rate = rateOf(session.facts, seconds, peaks, dtype, count);
   const row = { ...rowOf(bench, one, dtype, count), ...rate };
   const goal = row.shareOfLimit === null ? {} : goalOf(row, { goal: one.peak === true });
   results.add({ ...row, seconds, path: session.facts.path, ...clock, runs: samples.length, ...goal });
@@ -126,7 +124,7 @@ async function measureKernel({ results, program, peaks, rounds }, bench, dtype, 
 async function measureCall({ results, peaks, quick }, bench, dtype, one, call) {
   const timed = timeCall(call.fn, { seconds: quick ? 0.05 : 1 });
   const clock = clockOf([timed], 1);
-  const rate = rateOf(call, timed[clock.clock], peaks, dtype, 1, 'auto');
+  const rate = rateOf(call, timed[clock.clock], peaks, dtype, 1);
   const row = { ...rowOf(bench, one, dtype, 1), workload: `${bench.op} called from JavaScript` };
   results.add({ ...row, ...rate, seconds: timed[clock.clock], ...clock, runs: timed.samples });
 }

@@ -2,12 +2,12 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import process from 'node:process';
-import { engineSession, rowSizes, workOf } from '../engine/engine.bench.mjs';
+import { engineSession, workOf } from '../engine/engine.bench.mjs';
 import { exportModel } from '../engine/export.mjs';
-import { decoderOf, withFolder } from '../engine/shapes.mjs';
+import { decoderOf, rowSizes, withFolder } from '../engine/shapes.mjs';
 import { goalOf, rowsOf } from '../goals.mjs';
 import { interleave, Session } from '../session.mjs';
-import { compare, median } from '../statistics.mjs';
+import { compare, median, shareOf } from '../statistics.mjs';
 import { script } from './find.mjs';
 import { ratios } from './kernels.bench.mjs';
 
@@ -86,7 +86,6 @@ function addPair(one, mine, theirs) {
   const { results, versions, peaks, sizes, dtype, count, peer, workload = sizes.name } = one;
   const pair = compare(mine, theirs, count);
   const { flop, amount, unit } = workOf(sizes);
-  const limit = peaks.flops(dtype, count);
   const about = { rows: rowsOf(sizes) };
   const base = { workload, ...rowSizes(sizes), dtype, threads: count, peer, versions, runs: mine.length };
   const add = (row) => results.add({ ...row, ...goalOf(row, about) });
@@ -96,7 +95,7 @@ function addPair(one, mine, theirs) {
     value: amount / pair.seconds,
     peerValue: amount / pair.peerSeconds,
     unit,
-    shareOfLimit: flop && limit ? flop / pair.seconds / limit : null,
+    ...shareOf(flop / pair.seconds, flop && peaks.flops(dtype, count)),
   });
   addParts(one, base, add, mine, theirs);
   const peak = (samples) => Math.max(...samples.map((sample) => sample.memoryBytes)) / 2 ** 20;

@@ -1,12 +1,13 @@
 // Our kernels and PyTorch's in turns.
 import { benches, kernelSession, rateOf, rowOf } from '../kernels/index.mjs';
 import { goalOf } from '../goals.mjs';
-import { interleave, Session } from '../session.mjs';
+import { interleave, repeat, Session, withSessions } from '../session.mjs';
 import { compare } from '../statistics.mjs';
 import { script } from './find.mjs';
 
 // glibc gives large tensors back when they are freed, and the next call faults their pages in again, which can cost more than
-// the kernel: the peers' kernels are measured with memory kept, as ours have theirs.
+// the kernel: the peers' kernels are timed with memory kept, as ours have theirs. What they need beyond their operands is
+// seen in another process without that.
 const keepMemory = { MALLOC_MMAP_MAX_: '0', MALLOC_TRIM_THRESHOLD_: '17179869184', MALLOC_TOP_PAD_: '268435456' };
 
 const peerNames = {
@@ -56,12 +57,14 @@ async function measure({ results, program, python, versions, peaks, rounds }, be
     path: ours.facts.path,
     runs: mine.length,
   };
-  const rate = rateOf(ours.facts, pair.seconds, peaks, dtype, count, 'auto');
-  const peerValue = rateOf(ours.facts, pair.peerSeconds, peaks, dtype, count, 'auto').value;
+  const rate = rateOf(ours.facts, pair.seconds, peaks, dtype, count);
+  const peerValue = rateOf(ours.facts, pair.peerSeconds, peaks, dtype, count).value;
   results.add({ ...row, ...rate, peerValue, ...goalOf(row, one) });
   if (!bench.memory) return;
+  const plain = new Session(python, args, { threads: count });
+  const freed = await withSessions([plain], () => repeat(plain, 1));
   const extra = (session, samples) => (samples.at(-1).memoryBytes - session.facts.memoryBytes) / 2 ** 20;
-  const [value, peerMemory] = [extra(ours, mine), extra(theirs, peer)];
+  const [value, peerMemory] = [extra(ours, mine), extra(plain, freed)];
   const ratio = peerMemory / value;
   const memory = { ...row, workload: `${bench.op} extra memory`, value, unit: 'MiB', peerValue: peerMemory };
   const sure = { clock: 'wall', ratio, ratioLow: ratio, ratioHigh: ratio };

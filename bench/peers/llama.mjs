@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import process from 'node:process';
+import { peakMemoryBytes as memoryBytes } from '../../dist/runs/peak-memory.js';
 import { promptOf } from '../engine/batches.mjs';
 
 const [modules, file, threads, text] = process.argv.slice(2);
@@ -86,7 +87,6 @@ async function run(count) {
 }
 
 const answer = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
-const memoryBytes = () => process.resourceUsage().maxRSS * 1024;
 answer({ ready: true, memoryBytes: memoryBytes() });
 for await (const line of createInterface({ input: process.stdin })) {
   answer({ ...(await run(line.includes('warm') ? 4 : sizes.C)), memoryBytes: memoryBytes() });

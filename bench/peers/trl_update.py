@@ -5,29 +5,25 @@ TRL's loss, backward, clipping and AdamW. Micro-batches of `micro` (4) rows, whi
 dapo loss, beta 0, no checkpointing.
 """
 import json
-import logging
 import sys
 import tempfile
-import warnings
 
 import torch
 from batches import completions_of, prompt_of
-from session import Meter, answer, memory_bytes
+from session import answer, memory_bytes
 
 folder, dtype, threads, sizes = *sys.argv[1:4], json.loads(sys.argv[4])
 torch.set_num_threads(int(threads))
-warnings.filterwarnings("ignore")
-logging.disable(logging.WARNING)
 
+from trl_session import SPECIAL, OnDemand, settings_of, tokenizer_of  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from tokenizers import Tokenizer, models  # noqa: E402
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, TrainerCallback  # noqa: E402
-from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+from transformers import Qwen2_5_VLForConditionalGeneration  # noqa: E402
+from trl import GRPOTrainer  # noqa: E402
 
 # The trainer wants a tokenizer; nothing is tokenized.
-words = Tokenizer(models.WordLevel({"<pad>": 0, "<unknown>": 1, "<end>": 2}, unk_token="<unknown>"))
-tokenizer = PreTrainedTokenizerFast(
-    tokenizer_object=words, pad_token="<pad>", unk_token="<unknown>", eos_token="<end>", padding_side="left")
+words = {word: i for i, word in enumerate(SPECIAL)}
+tokenizer = tokenizer_of(Tokenizer(models.WordLevel(words, unk_token=SPECIAL[1])))
 q, g, c = sizes["prompts"], sizes["G"], sizes["C"]
 model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 with open(f"{folder}/config.json") as file:
@@ -54,27 +50,9 @@ class Trainer(GRPOTrainer):
         return {key: value.clone() if torch.is_tensor(value) else list(value) for key, value in given.items()}
 
 
-class OnDemand(TrainerCallback):
-    """A step begins when a line arrives and is answered when the optimizer has moved."""
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if not sys.stdin.readline():
-            sys.exit(0)
-        self.meter = Meter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        answer(**self.meter.stop(), memoryBytes=memory_bytes())
-
-
 given = batch()
 with tempfile.TemporaryDirectory() as output:
-    micro = min(sizes.get("micro", 4), q * g)
-    config = GRPOConfig(
-        output_dir=output, per_device_train_batch_size=micro, gradient_accumulation_steps=q * g // micro,
-        num_generations=g, max_completion_length=c, max_steps=10_000, learning_rate=1e-5, weight_decay=0.0,
-        logging_strategy="no", report_to="none", save_strategy="no", use_cpu=True, bf16=dtype == "bf16",
-        gradient_checkpointing=False, temperature=1.0, beta=0.0, disable_tqdm=True, dataloader_pin_memory=False,
-        shuffle_dataset=False, seed=1, optim="adamw_torch_fused")
+    config = settings_of(output, sizes, dtype, sizes.get("micro", 4))
     trainer = Trainer(
         model=model, args=config, processing_class=tokenizer, train_dataset=Dataset.from_list([{"prompt": "<end>"}] * q),
         reward_funcs=lambda completion_ids, **_: [0.0] * len(completion_ids), callbacks=[OnDemand()])

@@ -1,5 +1,6 @@
 #include "addon/arguments.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -70,6 +71,19 @@ Argument Argument::operator[](uint32_t index) const {
   return {value_.As<Napi::Array>().Get(index), name_ + "[" + std::to_string(index) + "]"};
 }
 
+void Argument::only(std::initializer_list<std::string_view> names,
+                    std::initializer_list<std::string_view> ignored) const {
+  const Napi::Array given = object().GetPropertyNames();
+  for (uint32_t i = 0; i < given.Length(); ++i) {
+    const std::string name = given.Get(i).ToString().Utf8Value();
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    if (std::find(ignored.begin(), ignored.end(), name) != ignored.end()) continue;
+    std::string all;
+    for (const std::string_view one : names) all += (all.empty() ? "" : ", ") + std::string(one);
+    fail_as(Code::invalid_argument, "no properties but " + all, "`" + name + "`", "Correct its name or leave it out.");
+  }
+}
+
 uint32_t Argument::length() const {
   if (!value_.IsArray()) fail("an array");
   return value_.As<Napi::Array>().Length();
@@ -92,12 +106,14 @@ double Argument::number(double minimum, double maximum) const {
 }
 
 int64_t Argument::integer(int64_t minimum, int64_t maximum) const {
+  const double number = value_.IsNumber() ? value_.As<Napi::Number>().DoubleValue() : 0;
   const auto wanted = [&] {
-    return maximum == kMaxInt32 ? "an integer >= " + std::to_string(minimum)
-                                : "an integer from " + std::to_string(minimum) + " to " + std::to_string(maximum);
+    // The limit of the machine's integers is worth saying to whoever passed it.
+    const bool open = maximum == kMaxInt32 && !(number > static_cast<double>(maximum));
+    return open ? "an integer >= " + std::to_string(minimum)
+                : "an integer from " + std::to_string(minimum) + " to " + std::to_string(maximum);
   };
   if (!value_.IsNumber()) fail(wanted());
-  const double number = value_.As<Napi::Number>().DoubleValue();
   if (!(number >= static_cast<double>(minimum) && number <= static_cast<double>(maximum)) ||
       number != std::floor(number)) {
     fail(wanted());

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,9 @@ class Argument {
   // Index of the text in `names`.
   int choice(std::initializer_list<const char*> names) const;
   Napi::Object object() const;
+  // Demands an object without other properties than these: a misspelt one would be no value at all. `ignored` may be
+  // there too.
+  void only(std::initializer_list<std::string_view> names, std::initializer_list<std::string_view> ignored = {}) const;
   Napi::Function function() const;
 
   std::vector<int32_t> int32s() const;

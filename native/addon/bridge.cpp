@@ -13,11 +13,12 @@ void on_environment_end(void* data) { static_cast<Bridge*>(data)->abandon(nullpt
 
 }  // namespace
 
-Bridge::Bridge(int threads, CpuPath path, std::vector<int> cores)
-    : pool_(threads),
+Bridge::Bridge(int threads, CpuPath path, std::vector<int> cores, std::unique_ptr<Device> device)
+    : device_(std::move(device)),
+      pool_(threads),
       live_(std::make_unique<EngineThreads>(threads)),
       scratch_(std::make_unique<Scratch>()),
-      context_{&pool_, scratch_.get(), path.isa, path.amx},
+      context_{&pool_, scratch_.get(), path.isa, path.amx, false, device_.get()},
       thread_([this](uint64_t ticket, Status status) {
         Letter letter;
         letter.ticket = ticket;
@@ -30,8 +31,9 @@ Bridge::Bridge(int threads, CpuPath path, std::vector<int> cores)
 
 Bridge::~Bridge() { thread_.stop(); }
 
-std::shared_ptr<Bridge> Bridge::create(Napi::Env env, int threads, CpuPath path, std::vector<int> cores) {
-  std::shared_ptr<Bridge> bridge(new Bridge(threads, path, std::move(cores)));
+std::shared_ptr<Bridge> Bridge::create(Napi::Env env, int threads, CpuPath path, std::vector<int> cores,
+                                       std::unique_ptr<Device> device) {
+  std::shared_ptr<Bridge> bridge(new Bridge(threads, path, std::move(cores), std::move(device)));
   // The wake-up owns a share, so a late one never meets freed memory.
   auto* share = new std::shared_ptr<Bridge>(bridge);
   bridge->wakeup_ = Wakeup::New(
@@ -70,16 +72,23 @@ void Bridge::queue(Napi::Env env, Run run, const RunOptions& options, std::funct
   job->owner = options.owner;
   job->work = [this, work = std::move(work)](const Job& self) {
     Status status = work(self);
-    scratch_bytes_.store(scratch_->size_bytes());
-    return status;
+    // What a device did not do is this job's failure, not the next one's.
+    Status arrived = device_ ? device_->finish() : Status::success();
+    count_scratch();
+    return status.ok() ? arrived : status;
   };
   thread_.push(std::move(job));
+}
+
+void Bridge::count_scratch() {
+  scratch_bytes_.store(scratch_->size_bytes() + (device_ ? static_cast<size_t>(device_->buffer_bytes()) : 0));
 }
 
 void Bridge::run_unwatched(std::function<Status(const Job&)> work) {
   auto job = std::make_unique<Job>();
   job->work = [this, work = std::move(work)](const Job& self) {
     Status status = work(self);
+    if (device_ && status.ok()) status = device_->finish();
     if (!status.ok()) {
       std::lock_guard lock(mutex_);
       unreported_ = status;
@@ -223,6 +232,7 @@ void Bridge::abandon(Napi::Env env) {
   thread_.stop();
   context_.scratch = nullptr;
   scratch_.reset();
+  if (device_) device_->release_buffers();
   live_.reset();
   runs_.clear();
   disposals_.clear();

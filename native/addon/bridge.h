@@ -15,6 +15,7 @@
 
 #include "addon/job_thread.h"
 #include "core/context.h"
+#include "core/device.h"
 #include "sample/sampler.h"
 
 namespace gavel {
@@ -27,7 +28,9 @@ struct RunOptions {
 
 class Bridge : public std::enable_shared_from_this<Bridge> {
  public:
-  static std::shared_ptr<Bridge> create(Napi::Env env, int threads, CpuPath path, std::vector<int> cores);
+  // `device` null: models live in the process's memory.
+  static std::shared_ptr<Bridge> create(Napi::Env env, int threads, CpuPath path, std::vector<int> cores,
+                                        std::unique_ptr<Device> device);
   ~Bridge();
 
   // Work: Status(const Job&, Result*) on the job thread. Convert: Napi::Value(Napi::Env, Result&) back on the
@@ -56,7 +59,7 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
 
   Context& context() { return context_; }
   int threads() const { return pool_.threads(); }
-  const char* isa() const { return path_name({context_.isa, context_.amx}); }
+  const char* isa() const { return device_ ? "cuda" : path_name({context_.isa, context_.amx}); }
   size_t scratch_bytes() const { return scratch_bytes_.load(); }
 
  private:
@@ -79,7 +82,7 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   static void wake(Napi::Env env, Napi::Function, Bridge* bridge, void*);
   using Wakeup = Napi::TypedThreadSafeFunction<Bridge, void, &Bridge::wake>;
 
-  Bridge(int threads, CpuPath path, std::vector<int> cores);
+  Bridge(int threads, CpuPath path, std::vector<int> cores, std::unique_ptr<Device> device);
   Napi::Promise start(Napi::Env env, Napi::Object self, const RunOptions& options,
                       std::function<Status(const Job&)> work, std::function<Napi::Value(Napi::Env)> convert);
   void queue(Napi::Env env, Run run, const RunOptions& options, std::function<Status(const Job&)> work);
@@ -90,6 +93,9 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   void settle(Napi::Env env, Run& run, const Status& status);
   void finish_dispose(Napi::Env env);
 
+  void count_scratch();
+
+  const std::unique_ptr<Device> device_;  // outlives the models, whose wrappers hold this bridge
   ThreadPool pool_;
   std::unique_ptr<EngineThreads> live_;  // until the engine ends
   std::unique_ptr<Scratch> scratch_;     // freed when the engine ends, not when its wrapper is collected

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "core/build_id.h"
@@ -10,6 +11,7 @@ namespace gavel {
 namespace {
 
 constexpr const char* kPluginFile = "gavel-cuda.so";
+constexpr const char* kPluginVariable = "GAVEL_CUDA_PLUGIN";
 
 struct Loaded {
   PluginBackend backend;
@@ -28,13 +30,16 @@ std::string own_folder() {
 }
 
 Status load(PluginBackend* backend) {
-  const std::string path = own_folder() + "/" + kPluginFile;
+  const char* const named = std::getenv(kPluginVariable);
+  const std::string path = named != nullptr ? named : own_folder() + "/" + kPluginFile;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* why = dlerror();
-    return unavailable("Expected the CUDA plugin beside the addon but it does not load: " +
-                       std::string(why ? why : path.c_str()) +
-                       ". Build it on a machine with the CUDA toolkit: npm run build")
+    return unavailable(
+               "Expected the CUDA plugin " +
+               std::string(named != nullptr ? std::string("that ") + kPluginVariable + " names" : "beside the addon") +
+               " but it does not load: " + std::string(why ? why : path.c_str()) +
+               ". Build it on a machine with the CUDA toolkit: npm run build")
         .with("plugin", path);
   }
   const auto init = reinterpret_cast<PluginInit>(dlsym(library, kPluginInitName));
@@ -67,7 +72,10 @@ CudaProbe probe_cuda() {
   PluginStatus status;
   const int32_t count = backend->device_count(&status);
   if (!status.ok() || count == 0) {
-    const std::string why = status.ok() ? "the driver reports none" : status.message;
+    const bool has_driver = dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+    const std::string why = !has_driver   ? "there is no NVIDIA driver (libcuda.so.1)."
+                            : status.ok() ? "the driver reports none"
+                                          : status.message;
     probe.status = unavailable("Expected a CUDA device but found none: " + why);
     return probe;
   }
@@ -81,6 +89,19 @@ CudaProbe probe_cuda() {
     probe.devices.push_back(info);
   }
   return probe;
+}
+
+Status open_cuda(int32_t index, std::unique_ptr<Device>* device) {
+  const CudaProbe probe = probe_cuda();
+  if (!probe.status.ok()) return probe.status;
+  const auto count = static_cast<int32_t>(probe.devices.size());
+  if (index >= count) {
+    return unavailable("Expected one of " + std::to_string(count) + " CUDA devices but received number " +
+                       std::to_string(index) + ". They are counted from 0.");
+  }
+  Status status;
+  *device = std::make_unique<Device>(*cuda_backend(&status), index);
+  return status;
 }
 
 }  // namespace gavel

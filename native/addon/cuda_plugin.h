@@ -1,10 +1,12 @@
-// Finds and loads the CUDA plugin that lies beside this binary (gavel-cuda.so), once per process. Without plugin,
-// driver or device everything else works; the reason is kept as a Status for whoever asks for 'cuda'. No Node-API in
-// here.
+// Finds and loads the CUDA plugin that lies beside this binary (gavel-cuda.so), or the file that the environment
+// variable GAVEL_CUDA_PLUGIN names in its place (a test device), once per process. Without plugin, driver or device
+// everything else works; the reason is kept as a Status for whoever asks for 'cuda'. No Node-API in here.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "core/plugin.h"
 #include "core/status.h"
 
@@ -21,5 +23,8 @@ struct CudaProbe {
 
 /// Plugin, driver and devices as they are now.
 CudaProbe probe_cuda();
+
+/// Device `index` for an engine. Errors: device_unavailable with the reason.
+Status open_cuda(int32_t index, std::unique_ptr<Device>* device);
 
 }  // namespace gavel

@@ -80,7 +80,7 @@ ImageInput image_from(const Argument& image) {
   const int64_t patches = int64_t{input.grid[0]} * input.grid[1] * input.grid[2];
   const Argument pixels = image["pixels"];
   input.pixels = pixels.float32s();
-  if (input.pixels.empty() || static_cast<int64_t>(input.pixels.size()) % patches != 0) {
+  if (input.pixels.size() == 0 || static_cast<int64_t>(input.pixels.size()) % patches != 0) {
     pixels.fail("a whole number of values for each of " + std::to_string(patches) + " patches",
                 "Hand over the image processor's [patches, columns] array with its own grid.");
   }
@@ -96,6 +96,10 @@ std::vector<ImageInput> images_from(const Argument& images) {
 }
 
 CompletionInput completion_from(const Argument& completion) {
+  // What sample() drew may be handed over as it is.
+  completion.only({"tokens", "mask", "temperature", "advantage", "oldLogprobs", "referenceLogprobs", "samplingLogprobs",
+                   "importanceRatio"},
+                  {"request", "sample", "logprobs", "logKeptMass", "finishReason"});
   CompletionInput input;
   input.tokens = tokens_from(completion["tokens"]);
   if (input.tokens.empty()) completion["tokens"].fail("at least one token");
@@ -109,6 +113,7 @@ CompletionInput completion_from(const Argument& completion) {
   }
   read_optional(completion["temperature"], &input.temperature, positive);
   read_optional(completion["advantage"], &input.advantage, [](const Argument& a) { return a.number(); });
+  input.has_advantage = !completion["advantage"].absent();
   input.old_logprobs = row_floats(completion["oldLogprobs"], count);
   input.reference_logprobs = row_floats(completion["referenceLogprobs"], count);
   input.sampling_logprobs = row_floats(completion["samplingLogprobs"], count);
@@ -236,6 +241,7 @@ ModelConfig model_config_from(const Argument& spec) {
 }
 
 GroupInput group_from(const Argument& group, bool may_be_bare) {
+  group.only({"promptTokens", "images", "completions"});
   GroupInput input;
   const Argument prompt = group["promptTokens"];
   input.prompt_tokens = tokens_from(prompt);

@@ -1,6 +1,7 @@
 #include "addon/memory_plan.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "model/pack.h"
 #include "sample/kv_pool.h"
@@ -32,7 +33,7 @@ Status make_prompt(const Model& model, const PlannedWork& work, GroupInput* grou
   for (const ImageInput& image : work.images) {
     ImageInput filled = image;
     const int64_t patches = int64_t{image.grid[0]} * image.grid[1] * image.grid[2];
-    filled.pixels.assign(static_cast<size_t>(patches * pixel_columns(model.weights())), 0.0f);
+    filled.pixels = std::vector<float>(static_cast<size_t>(patches * pixel_columns(model.weights())));
     const Placeholders wanted = architecture.placeholders(image);
     for (int32_t run = 0; run < wanted.runs; ++run) {
       group->prompt_tokens.push_back(text);
@@ -81,7 +82,12 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
   if (!model.weights().planning()) return Status::error(Code::internal, "Expected a model that was made for planning.");
   ThreadPool pool = ThreadPool::idle(context.pool->threads());
   Scratch scratch;
-  Context idle{&pool, &scratch, context.isa, context.amx, true};
+  std::unique_ptr<Device> device;
+  if (context.device != nullptr) {
+    device = std::make_unique<Device>(context.device->backend(), context.device->index(), true);
+    device->set_exactness(context.device->exactness());
+  }
+  Context idle{&pool, &scratch, context.isa, context.amx, true, device.get()};
   const std::atomic<bool> aborted{false};
   GroupInput group;
   GAVEL_RETURN_IF_ERROR(make_prompt(model, work, &group));
@@ -143,8 +149,9 @@ Status plan_memory(Model& model, const Context& context, const PlannedWork& work
   plan->held.weight_bytes = weights.weight_bytes();
   plan->held.gradient_bytes = weights.gradient_bytes();
   plan->held.optimizer_bytes = weights.optimizer_bytes();
-  plan->scratch_bytes = scratch.size_bytes();
-  return Status::success();
+  plan->scratch_bytes = scratch.size_bytes() + (device ? static_cast<size_t>(device->buffer_bytes()) : 0);
+  // What the kernels cannot do.
+  return device ? device->finish() : Status::success();
 }
 
 }  // namespace gavel

@@ -21,7 +21,7 @@ std::vector<TensorRow> tensor_rows(const Weights& weights) {
 
 Status ModelHost::create(const ModelConfig& config, Context& context, std::shared_ptr<ModelHost>* host) {
   auto made = std::make_shared<ModelHost>();
-  GAVEL_RETURN_IF_ERROR(Model::create(config, &made->model));
+  GAVEL_RETURN_IF_ERROR(Model::create(config, context.device, &made->model));
   made->trainer = std::make_unique<Trainer>(*made->model, context);
   made->sampler = std::make_unique<Sampler>(*made->model, context);
   made->family = config.family;

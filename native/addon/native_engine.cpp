@@ -3,12 +3,12 @@
 #include <utility>
 
 #include "addon/arguments.h"
+#include "addon/cuda_plugin.h"
 #include "addon/environment.h"
 #include "addon/inputs.h"
 #include "addon/native_model.h"
 
 namespace gavel {
-
 void NativeEngine::define(Napi::Env env) {
   Environment::of(env).engine_class =
       Napi::Persistent(DefineClass(env, "NativeEngine",
@@ -34,10 +34,22 @@ Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
       wanted.push_back(static_cast<int>(pins[i].integer(0, kMaxInt32)));
     throw_if_error(info.Env(), choose_cores(wanted, threads, &cores));
   }
+  std::unique_ptr<Device> device;
+  if (const Argument wanted = options["device"]; !wanted.absent())
+    throw_if_error(info.Env(), open_cuda(static_cast<int32_t>(wanted.integer(0, kMaxInt32)), &device));
+  if (const Argument wanted = options["exactness"]; !wanted.absent() && wanted.text() == "fastest") {
+    if (device == nullptr) {
+      throw_status(info.Env(),
+                   Status::error(Code::unsupported,
+                                 "Expected 'bitwise' for `exactness` on the CPU but received 'fastest'. It has "
+                                 "no kernels for that; leave it out, or name a CUDA `device`."));
+    }
+    device->set_exactness(Exactness::fastest);
+  }
   Environment& environment = Environment::of(info.Env());
   environment.constructing = true;
   Napi::Object object = environment.engine_class.New({});
-  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads, path, std::move(cores));
+  Unwrap(object)->bridge_ = Bridge::create(info.Env(), threads, path, std::move(cores), std::move(device));
   return object;
 }
 

@@ -10,6 +10,7 @@
 
 namespace gavel {
 namespace {
+constexpr const char* kAdvice = "Use smaller micro-batches, shorter completions or activation checkpointing.";
 constexpr size_t kHugePage = size_t{2} << 20;
 // A measuring arena hands out addresses in a range no mapping can have, so a stray touch faults at once.
 uint8_t* const kNowhere = reinterpret_cast<uint8_t*>(uintptr_t{1} << 62);
@@ -57,31 +58,60 @@ void give_back_pages(void* data, size_t size_bytes) {
   if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, kAdvice);
 }
 
+Status Pages::reserve(const TensorMemory& memory, size_t size_bytes, const char* purpose, const char* advice) {
+  memory_ = memory;
+  GAVEL_RETURN_IF_ERROR(memory.allocate(size_bytes, purpose, advice, &data_));
+  size_ = size_bytes;
+  return Status::success();
+}
+
 Arena::~Arena() { release(); }
 
+void Arena::set_measuring(bool measuring) {
+  measuring_ = measuring;
+  if (memory_.on_device()) memory_.device().set_measuring(measuring);
+}
+
+// What kernels will want is taken with it.
+Status Arena::reserve_on_device(size_t size_bytes) {
+  if (size_bytes > capacity_) {
+    release();
+    GAVEL_RETURN_IF_ERROR(memory_.allocate(size_bytes, "activations", kAdvice, &base_));
+    mapped_ = capacity_ = size_bytes;
+  }
+  offer(&memory_.device());
+  return memory_.device().reserve();
+}
+
 Status Arena::reserve(size_t size_bytes) {
+  if (size_bytes > capacity_ && used_ != 0)
+    return Status::error(Code::internal, "Expected an empty arena when it grows.");
+  if (memory_.on_device()) return reserve_on_device(size_bytes);
   if (size_bytes <= capacity_) return Status::success();
-  if (used_ != 0) return Status::error(Code::internal, "Expected an empty arena when it grows.");
-  const std::string advice = "Use smaller micro-batches, shorter completions or activation checkpointing.";
   if (size_bytes > mapped_) release();
-  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(size_bytes - capacity_, "activations", advice));
+  // What this arena holds was counted: only others can give back.
+  withdraw();
+  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(size_bytes - capacity_, "activations", kAdvice));
   if (base_ == nullptr) {
     // Batches grow a little at a time: spare addresses, which hold nothing, save mapping them all anew.
     const size_t mapped = size_bytes + size_bytes / 4;
     base_ = static_cast<uint8_t*>(allocate_pages(mapped));
     if (base_ == nullptr) {
       return Status::error(Code::out_of_memory, "Expected " + std::to_string(size_bytes) +
-                                                    " bytes for activations but the system refused them. " + advice)
+                                                    " bytes for activations but the system refused them. " + kAdvice)
           .with("requestedBytes", std::to_string(size_bytes));
     }
     mapped_ = mapped;
   }
   capacity_ = size_bytes;
+  if (!planning_) offer();
   return Status::success();
 }
 
 void Arena::shrink(size_t size_bytes) {
   if (size_bytes >= capacity_ || used_ != 0) return;
+  if (memory_.on_device()) return release();
+  if (size_bytes == 0) withdraw();
   // A part of a huge page would split it.
   const size_t kept = std::min(capacity_, round_to(size_bytes, kHugePage));
   give_back_pages(base_ + kept, capacity_ - kept);
@@ -89,7 +119,8 @@ void Arena::shrink(size_t size_bytes) {
 }
 
 void Arena::release() {
-  free_pages(base_, mapped_);
+  withdraw();
+  memory_.release(base_, mapped_);
   base_ = nullptr;
   mapped_ = capacity_ = used_ = 0;
 }

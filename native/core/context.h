@@ -1,4 +1,4 @@
-// What a kernel may use while it runs: the pool, scratch memory and the instruction set chosen for this process.
+// What a kernel may use while it runs: the pool, scratch memory and the instruction set chosen for its engine.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -59,12 +59,15 @@ class Scratch {
   Buffer shared_[kSharedSlots], workers_;
 };
 
+class Device;
+
 struct Context {
   ThreadPool* pool = nullptr;
   Scratch* scratch = nullptr;
   Isa isa = Isa::generic;
-  bool amx = false;       // bf16 products run on AMX tiles
-  bool planning = false;  // nothing is computed, the pool is idle: memory is reserved and stays untouched
+  bool amx = false;          // bf16 products run on AMX tiles
+  bool planning = false;     // nothing is computed, the pool is idle: memory is reserved and stays untouched
+  Device* device = nullptr;  // a plugin's device; null: the processor
 };
 
 }  // namespace gavel

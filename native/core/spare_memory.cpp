@@ -8,9 +8,14 @@
 namespace gavel {
 namespace {
 
+struct Offer {
+  std::thread::id thread;
+  const Device* device;
+  SpareMemory* memory;
+};
 struct Offers {
   std::mutex mutex;
-  std::vector<std::pair<std::thread::id, SpareMemory*>> list;
+  std::vector<Offer> list;
 };
 
 // Never destroyed: a model may outlive every static of the library.
@@ -23,24 +28,24 @@ Offers& offers() {
 
 SpareMemory::~SpareMemory() { withdraw(); }
 
-void SpareMemory::offer() {
+void SpareMemory::offer(const Device* device) {
   if (std::exchange(offered_, true)) return;
   std::lock_guard lock(offers().mutex);
-  offers().list.emplace_back(std::this_thread::get_id(), this);
+  offers().list.push_back({std::this_thread::get_id(), device, this});
 }
 
 void SpareMemory::withdraw() {
   if (!std::exchange(offered_, false)) return;
   std::lock_guard lock(offers().mutex);
-  std::erase_if(offers().list, [this](const auto& one) { return one.second == this; });
+  std::erase_if(offers().list, [this](const Offer& one) { return one.memory == this; });
 }
 
-bool give_back_spare_memory() {
+bool give_back_spare_memory(const Device* device) {
   std::vector<SpareMemory*> own;
   {
     std::lock_guard lock(offers().mutex);
-    for (const auto& [thread, memory] : offers().list) {
-      if (thread == std::this_thread::get_id()) own.push_back(memory);
+    for (const Offer& one : offers().list) {
+      if (one.thread == std::this_thread::get_id() && one.device == device) own.push_back(one.memory);
     }
   }
   // Outside the lock: giving back withdraws the offer.

@@ -1,5 +1,5 @@
 // AdamW in the order of operations of torch's single-tensor loop: decay, first moment by lerp, second moment, then the
-// step. Scalars are formed in double and rounded to fp32 once. Padding of panels stays zero: its gradient is zero.
+// step. Padding of panels stays zero: its gradient is zero.
 // States narrower than fp32 are widened, moved and rounded block by block in buffers that stay in the first cache.
 #include <cmath>
 
@@ -14,26 +14,9 @@ namespace {
 constexpr int64_t kElements = 8192;
 static_assert(kElements % kStateBlock == 0);
 
-struct Scalars {
-  float grad_scale, keep, weight1, beta2, weight2, inverse_root2, eps, step_size;
-
-  explicit Scalars(const AdamW& p) {
-    const double correction1 = 1.0 - std::pow(p.beta1, static_cast<double>(p.step));
-    const double correction2 = 1.0 - std::pow(p.beta2, static_cast<double>(p.step));
-    grad_scale = p.grad_scale;
-    keep = static_cast<float>(1.0 - p.learning_rate * p.weight_decay);
-    weight1 = static_cast<float>(1.0 - p.beta1);
-    beta2 = static_cast<float>(p.beta2);
-    weight2 = static_cast<float>(1.0 - p.beta2);
-    inverse_root2 = static_cast<float>(1.0 / std::sqrt(correction2));
-    eps = static_cast<float>(p.eps);
-    step_size = static_cast<float>(p.learning_rate / correction1);
-  }
-};
-
 // Scalars by value: through a reference the compiler would reload them after every store and could not vectorise.
 GAVEL_INLINE void update(float* __restrict parameter, float* __restrict moment1, float* __restrict moment2,
-                         const float* __restrict grad, int64_t count, const Scalars s) {
+                         const float* __restrict grad, int64_t count, const AdamWScalars s) {
   for (int64_t i = 0; i < count; ++i) {
     const float g = grad[i] * s.grad_scale;
     const float m = moment1[i] + (g - moment1[i]) * s.weight1;
@@ -71,7 +54,7 @@ GAVEL_INLINE void widen(float* __restrict out, const X* __restrict values, int64
 // One block of kStateBlock elements (fewer at the end) whose states, or whose value, are not plain fp32.
 template <DType kState, bool kStochasticValue>
 GAVEL_INLINE void update_block([[maybe_unused]] Isa isa, const AdamW& p, float* parameter, int64_t block,
-                               const Scalars& scalars) {
+                               const AdamWScalars& scalars) {
   alignas(64) float moment1[kStateBlock], moment2[kStateBlock], wide[kStateBlock];
   Draws draws;
   const int64_t begin = block * kStateBlock, count = std::min(kStateBlock, p.count - begin);
@@ -107,7 +90,7 @@ GAVEL_INLINE void update_block([[maybe_unused]] Isa isa, const AdamW& p, float* 
 
 template <DType kState, bool kStochasticValue>
 GAVEL_INLINE void update_blocks(Isa isa, const AdamW& p, float* parameter, int64_t begin, int64_t count,
-                                const Scalars& scalars) {
+                                const AdamWScalars& scalars) {
   for (int64_t at = begin; at < begin + count; at += kStateBlock)
     update_block<kState, kStochasticValue>(isa, p, parameter, at / kStateBlock, scalars);
 }
@@ -115,7 +98,7 @@ GAVEL_INLINE void update_blocks(Isa isa, const AdamW& p, float* parameter, int64
 }  // namespace
 
 void adamw_forward(Context& context, const AdamW& p) {
-  const Scalars scalars(p);
+  const AdamWScalars scalars(p);
   const bool stochastic = !p.master && p.value.dtype == DType::bf16;
   float* parameter = stochastic ? nullptr : p.master ? p.master.f32() : p.value.f32();
   const DType state = p.moment1.dtype;

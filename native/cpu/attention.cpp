@@ -141,6 +141,7 @@ void attention_forward(Context& context, const Attention& p) {
   context.pool->parallel_for(items, [&](int64_t index, int worker) {
     const QueryTile& tile = plan.tiles[plan.num_tiles - 1 - index % plan.num_tiles];
     const auto head = static_cast<int32_t>(index / plan.num_tiles);
+    if (tile.row_count == 0) return;
     float* workspace = reinterpret_cast<float*>(scratch + static_cast<size_t>(worker) * stride);
     if (amx) {
       attend_amx(layout, tile, head, workspace);

@@ -203,22 +203,14 @@ class AmxBackward {
     const int32_t depth = (end - begin) / 32;
     for (int32_t d = 0; d < width; d += 32) {
       const int64_t column = (int64_t{d} * queries_ + begin * 32) / 2;
-      for (int32_t key = 0; key < keys; key += 32) {
-        later_.push({{p + key * 32, 64, kStep},
-                     work_.grad_out_pairs + column,
-                     sums_.values(place) + key * work_.width + d,
-                     width * 4,
-                     depth,
-                     true});
-      }
-      for (int32_t key = 0; key < keys; key += 32) {
-        later_.push({{ds + key * 32, 64, kStep},
-                     work_.query_pairs + column,
-                     sums_.keys(place) + key * work_.width + d,
-                     width * 4,
-                     depth,
-                     true});
-      }
+      const auto add = [&](const bf16_t* rows, const uint32_t* right, float* sums) {
+        for (int32_t key = 0; key < keys; key += 32) {
+          float* const to = sums + key * work_.width + d;
+          later_.push({{rows + key * 32, 64, kStep}, right + column, to, width * 4, depth, true});
+        }
+      };
+      add(p, work_.grad_out_pairs, sums_.values(place));
+      add(ds, work_.query_pairs, sums_.keys(place));
     }
     for (int32_t first = begin; first < end; first += kGroup) {
       for (int32_t d = 0; d < width; d += 32) {

@@ -68,7 +68,10 @@ GAVEL_TARGET_AMX inline __attribute__((noinline)) void multiply(const Product32&
 // Products that wait until the vector code leaves room for them. They run in the order in which they came.
 class ProductQueue {
  public:
-  void push(const Product32& product) { products_[end_++ % kCapacity] = product; }
+  GAVEL_TARGET_AMX void push(const Product32& product) {
+    if (end_ - begin_ == kCapacity) run_one();
+    products_[end_++ % kCapacity] = product;
+  }
   GAVEL_TARGET_AMX GAVEL_INLINE bool run_one() {
     if (begin_ == end_) return false;
     multiply(products_[begin_++ % kCapacity]);

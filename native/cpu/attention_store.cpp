@@ -98,13 +98,14 @@ void fill_store(Context& context, const StoreLayout& layout) {
   // queries sees, but for the other half of a bf16 pair: only that must be finite.
   const auto tile_bytes = static_cast<size_t>(layout.tile * layout.element);
   context.pool->parallel_for(p.qkv.dtype == DType::bf16 ? plan.num_fresh : 0, [&](int64_t i, int) {
-    for (int32_t head = 0; head < p.kv_heads; ++head) {
-      std::memset(layout.value_tile(plan.fresh_blocks[i], head), 0, tile_bytes);
-    }
+    const int32_t block = plan.fresh_blocks[i];
+    for (int32_t head = 0; block >= 0 && head < p.kv_heads; ++head)
+      std::memset(layout.value_tile(block, head), 0, tile_bytes);
   });
   const auto block_bytes = static_cast<size_t>(layout.block * layout.element);
   context.pool->parallel_for(plan.num_copies, [&](int64_t i, int) {
-    std::memcpy(layout.block_data(plan.copies[i].to), layout.block_data(plan.copies[i].from), block_bytes);
+    const KvCopy& copy = plan.copies[i];
+    if (copy.to >= 0) std::memcpy(layout.block_data(copy.to), layout.block_data(copy.from), block_bytes);
   });
   constexpr int32_t kChunk = 64;
   context.pool->parallel_for((plan.num_writes + kChunk - 1) / kChunk, [&](int64_t chunk, int) {
@@ -116,7 +117,7 @@ void fill_store(Context& context, const StoreLayout& layout) {
         const KvWrite& next = plan.writes[end];
         if (next.block != first.block || next.slot != first.slot + end - begin) break;
       }
-      write_run(context.isa, layout, plan.writes + begin, end - begin);
+      if (first.block >= 0) write_run(context.isa, layout, plan.writes + begin, end - begin);
     }
   });
 }

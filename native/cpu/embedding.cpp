@@ -43,7 +43,7 @@ void embedding_forward(Context& context, const Embedding& p) {
               for (int64_t k = 0; k < columns; ++k) store_value(out + k, load_value(feature + k));
             } else {
               const Value* table = static_cast<const Value*>(p.table.data);
-              for_elements(p.table, p.tokens[row], 0, columns,
+              for_elements(p.table, token_of(p.tokens, p.sources, row), 0, columns,
                            [&](int64_t k, int64_t index) { store_value(out + k, load_value(table + index)); });
             }
           }
@@ -64,7 +64,7 @@ void embedding_backward(Context& context, const Embedding& p) {
         const int64_t begin = item * kColumns, end = std::min(columns, begin + kColumns);
         for (int64_t row = 0; row < rows; ++row) {
           if (is_feature(p, row)) continue;
-          for_elements(p.table, p.tokens[row], begin, end, [&](int64_t k, int64_t index) {
+          for_elements(p.table, token_of(p.tokens, p.sources, row), begin, end, [&](int64_t k, int64_t index) {
             grad_table[index] += load_value(grad_out + row * columns + k);
           });
         }
@@ -75,7 +75,7 @@ void embedding_backward(Context& context, const Embedding& p) {
       context.pool->parallel_for(num_pieces(columns, kColumns), [&](int64_t item, int) {
         const int64_t begin = item * kColumns, end = std::min(columns, begin + kColumns);
         for (int64_t row = 0; row < rows; ++row) {
-          const int64_t to = is_feature(p, row) ? -1 : p.row_of_token[p.tokens[row]];
+          const int64_t to = is_feature(p, row) ? -1 : p.row_of_token[token_of(p.tokens, p.sources, row)];
           if (to < 0) continue;
           for (int64_t k = begin; k < end; ++k) grad_rows[to * columns + k] += load_value(grad_out + row * columns + k);
         }

@@ -17,8 +17,9 @@ inline constexpr int kTileRows = 14;   // 14 x 32 lanes: 28 accumulators, 2 weig
 inline constexpr int kHalfRows = 6;    // 6 x 64 lanes: 24 accumulators, 4 weights, 1 broadcast; fewer loads a product
 inline constexpr int kTilePanels = 4;  // only where rows * panels <= 14 or so, see panels_for_rows
 inline constexpr int kLanes = static_cast<int>(kPanel);
-inline constexpr int64_t kPackedBytes = int64_t{448} << 10;  // packed rows that stay in L2 while panels stream by
-inline constexpr int64_t kSharedBytes = int64_t{16} << 20;   // packed operands that exist at one time
+inline constexpr int64_t kPackedBytes = int64_t{448} << 10;   // packed rows that stay in L2 while panels stream by
+inline constexpr int64_t kNearPanelBytes = int64_t{1} << 20;  // panels of a thread that stay in L2 while all rows pass
+inline constexpr int64_t kSharedBytes = int64_t{16} << 20;    // packed operands that exist at one time
 
 constexpr int64_t chain_steps(int64_t length, DType dtype) { return dtype == DType::bf16 ? (length + 1) / 2 : length; }
 constexpr int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
@@ -102,6 +103,7 @@ struct Tile {
   int64_t steps = 0, b_panel = 0, c_row = 0, c_panel = kLanes;
   int rows = 1, panels = 1;
   bool resume = false;  // take the chain up from c instead of +0
+  bool fetch = false;   // b comes from memory: the first rows that read it
 };
 
 // The only place that chooses an instruction set for products. rows <= path.max_rows(), panels <= path.panels(groups).
@@ -122,6 +124,15 @@ struct TileStore {
 // Rows [row, row + rows) and columns [column, column + count) from c[rows][c_row].
 void store_tile(Isa isa, const TileStore& store, const float* c, int64_t c_row, int64_t row, int rows, int64_t column,
                 int64_t count);
+
+// Asks for the lines that store_tile will write, while the tile is computed.
+inline void prefetch_tile(const TileStore& store, int64_t row, int rows, int64_t column, int64_t count) {
+  const auto size = static_cast<int64_t>(dtype_size(store.dtype));
+  const char* line = static_cast<const char*>(store.out) + (row * store.columns + column) * size;
+  for (int r = 0; r < rows; ++r, line += store.columns * size) {
+    for (int64_t at = 0; at < count * size; at += 64) __builtin_prefetch(line + at, 1, 2);
+  }
+}
 
 // A group of `count` rows (without padding) of `length` elements; an odd bf16 length is filled with zero.
 void pack_rows(const GemmPath& path, const void* const* rows, int count, int64_t length, uint32_t* dst);

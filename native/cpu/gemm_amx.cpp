@@ -16,6 +16,11 @@ constexpr int64_t kStride = kLanes * 4;  // bytes from step to step of a panel
 constexpr int64_t kBlock = GemmPath::kUnit;
 constexpr int64_t kBlockDwords = kBlock * kBlock;
 
+// Tile loads that miss wait line by line.
+GAVEL_INLINE void prefetch_block(const uint32_t* block) {
+  for (int64_t line = 0; line < kBlock * kLanes; line += 16) __builtin_prefetch(block + line);
+}
+
 // tmm0-3: accumulators, 4-5: rows, 6-7: lanes.
 GAVEL_TARGET_AMX void tile_two_by_two(const Tile& tile, const uint32_t* tail) {
   const int64_t c_bytes = tile.c_row * 4;
@@ -37,6 +42,7 @@ GAVEL_TARGET_AMX void tile_two_by_two(const Tile& tile, const uint32_t* tail) {
   const uint32_t* b = tile.b;
   for (int64_t block = 0; block < divide_up(tile.steps, kBlock); ++block) {
     if (tail != nullptr && (block + 1) * kBlock > tile.steps) b = tail;
+    if (tile.fetch) prefetch_block(b + kBlock * kLanes);
     _tile_loadd(6, b, kStride);
     _tile_loadd(4, a, 64);
     _tile_loadd(7, b + 16, kStride);
@@ -82,6 +88,8 @@ GAVEL_TARGET_AMX void tile_one_row(const Tile& tile, const uint32_t* tail) {
       b = tail;
       next_panel = kBlock * kLanes;
     }
+    if (tile.fetch) prefetch_block(b + kBlock * kLanes);
+    if (tile.fetch && two) prefetch_block(b + kBlock * kLanes + next_panel);
     _tile_loadd(4, a, 64);
     _tile_loadd(6, b, kStride);
     _tile_dpbf16ps(0, 4, 6);

@@ -74,6 +74,13 @@ void outer_item(const GemmPath& path, const OuterProduct& product, const RowGrou
     tile.rows = groups.size(group);
     tile.a = product.x + k * left_steps;
     tile.a_half = GemmPath::kUnit * left_steps;
+    if (group + 1 < group_end) {
+      const int64_t after = k + tile.rows, lines = 2 * std::min<int64_t>(groups.size(group + 1), k_even - after);
+      for (int p = 0; p < panels; ++p) {
+        const float* const next = grad + (p * k_even + after) * kLanes;
+        for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(next + line * 16, 1, 2);
+      }
+    }
     if (path.dtype == DType::f32) {
       tile.c = to;
       tile.c_panel = k_even * kLanes;
@@ -147,8 +154,12 @@ void accumulate_outer(Context& context, const GemmPath& path, const OuterProduct
   const int64_t chunks = divide_up(groups.count, chunk);
   if (chunks * divide_up(product.panels, at_once) < items) at_once = 1;
   const int64_t columns = divide_up(product.panels, at_once);
+  // Panels of dy that stay in L2 while all of x passes.
+  const int64_t near =
+      std::max<int64_t>(1, kNearPanelBytes * context.pool->threads() / (product.steps * kLanes * 4 * at_once));
   context.pool->parallel_for(chunks * columns, [&](int64_t item, int) {
-    const int64_t part = item / columns, panel = item % columns * at_once;
+    const int64_t first = item / (near * chunks) * near, count = std::min(near, columns - first);
+    const int64_t place = item - first * chunks, part = place / count, panel = (first + place % count) * at_once;
     outer_item(path, product, groups, panel, static_cast<int>(std::min(at_once, product.panels - panel)),
                groups.cut(part, chunks), groups.cut(part + 1, chunks));
   });

@@ -11,7 +11,7 @@ namespace gavel::cpu {
 namespace {
 
 constexpr int64_t kTwoPassBytes = int64_t{12} << 20;
-constexpr int64_t kOnePassBytes = int64_t{112} << 20;
+constexpr int64_t kOnePassBytes = int64_t{118} << 20;
 
 // Everything one row block keeps in memory; sizes in elements of the tensors' dtype or fp32.
 struct BackwardBlock : HeadBlock {
@@ -91,20 +91,31 @@ void chunk_hidden(Context& context, const GemmPath& path, const HeadLogprob& p, 
   const int64_t first_step = chain_steps(chunk.tile_begin * kVocabularyTile, shape.dtype);
   const RowGroups& groups = block.rows.groups;
   int64_t parts = 1;
-  while (parts * 2 <= groups.count && k_panels * parts < int64_t{context.pool->threads()} * 3) parts *= 2;
+  int64_t at_once = std::min<int64_t>(path.panels(groups), k_panels);
+  const int64_t items = int64_t{context.pool->threads()} * 3;
+  if (divide_up(k_panels, at_once) < items) at_once = 1;
+  const int64_t columns = divide_up(k_panels, at_once);
+  while (parts * 2 <= groups.count && columns * parts < items) parts *= 2;
   size_t stride = 0;
   uint8_t* const scratch =
-      context.scratch->workers(context.pool->threads(), static_cast<size_t>(steps * kLanes) * 4, &stride);
-  context.pool->parallel_for(parts * k_panels, [&](int64_t item, int worker) {
-    const int64_t k_panel = item % k_panels, part = item / k_panels;
+      context.scratch->workers(context.pool->threads(), static_cast<size_t>(at_once * steps * kLanes) * 4, &stride);
+  context.pool->parallel_for(parts * columns, [&](int64_t item, int worker) {
+    const int64_t k_panel = item % columns * at_once, part = item / columns;
+    const int64_t panels = std::min(at_once, k_panels - k_panel);
     uint32_t* const transposed = reinterpret_cast<uint32_t*>(scratch + static_cast<size_t>(worker) * stride);
-    pack_transposed(context.isa, shape.dtype, p.weight.data, shape.hidden, k_panel, first_step, steps, transposed);
+    for (int64_t i = 0; i < panels; ++i) {
+      pack_transposed(context.isa, shape.dtype, p.weight.data, shape.hidden, k_panel + i, first_step, steps,
+                      transposed + i * steps * kLanes);
+    }
     const TileScope scope(path, block.rows.count);
     Tile tile;
     tile.a_half = GemmPath::kUnit * left_steps;
     tile.b = transposed;
+    tile.b_panel = steps * kLanes;
+    tile.panels = static_cast<int>(panels);
     tile.steps = steps;
     tile.c_row = kLanes;
+    tile.c_panel = block.padded * kLanes;
     tile.resume = chunk.tile_begin > 0;
     for (int64_t group = groups.cut(part, parts); group < groups.cut(part + 1, parts); ++group) {
       const int64_t row = groups.begin(group);

@@ -173,6 +173,7 @@ void head_tile_logits(const GemmPath& path, const HeadShape& shape, const void* 
     for (int64_t group = group_begin; group < group_end; ++group) {
       const int64_t row = rows.groups.begin(group);
       tile.rows = rows.groups.size(group);
+      tile.fetch = group == group_begin;
       tile.a = rows.packed + row * rows.left_steps;
       tile.c = logits + (row - first) * kVocabularyTile + panel * kLanes;
       run_tile(path, tile);

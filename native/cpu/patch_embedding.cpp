@@ -3,22 +3,6 @@
 #include "cpu/kernels.h"
 
 namespace gavel::cpu {
-namespace {
-
-Linear as_linear(const PatchEmbedding& p) {
-  Linear linear;
-  linear.out = p.out;
-  linear.x = p.gathered;
-  linear.weight = p.weight;
-  linear.bias = p.bias;
-  linear.grad_out = p.grad_out;
-  linear.grad_weight = p.grad_weight;
-  linear.grad_bias = p.grad_bias;
-  return linear;
-}
-
-}  // namespace
-
 void patch_embedding_forward(Context& context, const PatchEmbedding& p) {
   const int64_t columns = p.weight.cols();
   context.pool->parallel_for(p.gathered.rows(), [&](int64_t row, int) {
@@ -30,9 +14,9 @@ void patch_embedding_forward(Context& context, const PatchEmbedding& p) {
       std::copy(from, from + columns, p.gathered.f32() + row * columns);
     }
   });
-  linear_forward(context, as_linear(p));
+  linear_forward(context, linear_of(p));
 }
 
-void patch_embedding_backward(Context& context, const PatchEmbedding& p) { linear_backward(context, as_linear(p)); }
+void patch_embedding_backward(Context& context, const PatchEmbedding& p) { linear_backward(context, linear_of(p)); }
 
 }  // namespace gavel::cpu

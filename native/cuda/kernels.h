@@ -1,11 +1,16 @@
-// The kernels of the CUDA plugin, one file per op with the stem of native/ops. A function enqueues and returns; what it
-// refuses or fails at stands in `status`.
+// Declarations of the plugin's ops, expanded from the registry: one file an op with the stem of native/ops. A function
+// enqueues and returns; run to measure it only counts its workspace (launch.cuh).
 #pragma once
-#include "core/plugin.h"
+#include "ops/all.h"
 
 namespace gavel::cuda {
 
-void rms_norm_forward(const PluginLaunch* launch, const void* parameters, PluginStatus* status);
-bool rms_norm_supports(const void* parameters);
+class Launch;
+
+#define GAVEL_OP(name, Struct, backward)                \
+  void name##_forward(Launch& launch, const Struct& p); \
+  void name##_backward(Launch& launch, const Struct& p);
+GAVEL_OPS(GAVEL_OP)
+#undef GAVEL_OP
 
 }  // namespace gavel::cuda

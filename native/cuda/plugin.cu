@@ -1,72 +1,46 @@
 // The CUDA plugin's one door (core/plugin.h): checks that host and plugin were built together, then hands over the
-// table. CUDA's runtime is linked statically and the driver is found at run time, so the plugin loads on any machine
-// and says in a status why it cannot run there.
+// table, whose kernels are those of the registry in its order.
 #include <cuda_runtime.h>
 
 #include <cstring>
 
 #include "core/plugin.h"
 #include "cuda/kernels.h"
+#include "cuda/launch.cuh"
+#include "cuda/runtime.h"
 #include "gavel_build_id.h"
 
 namespace gavel::cuda {
 namespace {
 
-bool report(cudaError_t error, PluginStatus* status) {
-  if (error == cudaSuccess) return true;
-  const Code code = error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::device_unavailable;
-  char text[sizeof(status->message)];
-  std::snprintf(text, sizeof(text), "%s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
-  status->set(code, text);
-  return false;
-}
-
-int32_t device_count(PluginStatus* status) {
-  int count = 0;
-  if (!report(cudaGetDeviceCount(&count), status)) return 0;
-  return count;
-}
-
-void device_info(int32_t device, PluginDevice* info, PluginStatus* status) {
-  cudaDeviceProp properties;
-  if (!report(cudaGetDeviceProperties(&properties, device), status)) return;
-  std::snprintf(info->name, sizeof(info->name), "%s", properties.name);
-  info->memory_bytes = properties.totalGlobalMem;
-  info->major = properties.major;
-  info->minor = properties.minor;
-}
-
-void* allocate(int32_t device, uint64_t size_bytes, PluginStatus* status) {
-  void* memory = nullptr;
-  if (!report(cudaSetDevice(device), status) || !report(cudaMalloc(&memory, size_bytes), status)) return nullptr;
-  return memory;
-}
-
-void release(int32_t device, void* memory, PluginStatus* status) {
-  if (report(cudaSetDevice(device), status)) report(cudaFree(memory), status);
-}
-
-void copy(const PluginLaunch* launch, void* to, const void* from, uint64_t size_bytes, cudaMemcpyKind kind,
-          PluginStatus* status) {
+template <class Struct, void (*kFunction)(Launch&, const Struct&)>
+void enqueue(const PluginLaunch* launch, const void* parameters, PluginStatus* status) {
   if (!report(cudaSetDevice(launch->device), status)) return;
-  report(cudaMemcpyAsync(to, from, size_bytes, kind, static_cast<cudaStream_t>(launch->stream)), status);
+  Launch one(*launch, status);
+  kFunction(one, *static_cast<const Struct*>(parameters));
 }
 
-void copy_to_device(const PluginLaunch* launch, void* to, const void* from, uint64_t size_bytes, PluginStatus* status) {
-  copy(launch, to, from, size_bytes, cudaMemcpyHostToDevice, status);
+template <class Struct, void (*kFunction)(Launch&, const Struct&)>
+uint64_t measure(const PluginLaunch* launch, const void* parameters, PluginStatus* status) {
+  Launch one(*launch, status, true);
+  kFunction(one, *static_cast<const Struct*>(parameters));
+  return one.used();
 }
 
-void copy_to_host(const PluginLaunch* launch, void* to, const void* from, uint64_t size_bytes, PluginStatus* status) {
-  copy(launch, to, from, size_bytes, cudaMemcpyDeviceToHost, status);
-}
-
-void synchronize(const PluginLaunch* launch, PluginStatus* status) {
-  if (!report(cudaSetDevice(launch->device), status)) return;
-  report(cudaStreamSynchronize(static_cast<cudaStream_t>(launch->stream)), status);
-}
+#define GAVEL_BACKWARD_true(name, Struct) name##_backward
+#define GAVEL_BACKWARD_false(name, Struct) name##_forward
+#define GAVEL_ENQUEUE_true(name, Struct) enqueue<Struct, name##_backward>
+#define GAVEL_ENQUEUE_false(name, Struct) nullptr
 
 constexpr PluginKernel kKernels[] = {
-    {"rms_norm", rms_norm_forward, nullptr, rms_norm_supports},
+#define GAVEL_OP(name, Struct, has_backward)                                                                    \
+  {#name, enqueue<Struct, name##_forward>, GAVEL_ENQUEUE_##has_backward(name, Struct),                          \
+   [](const PluginLaunch* launch, const void* parameters, bool backward, PluginStatus* status) -> uint64_t {    \
+     return backward ? measure<Struct, GAVEL_BACKWARD_##has_backward(name, Struct)>(launch, parameters, status) \
+                     : measure<Struct, name##_forward>(launch, parameters, status);                             \
+   }},
+    GAVEL_OPS(GAVEL_OP)
+#undef GAVEL_OP
 };
 
 }  // namespace
@@ -89,9 +63,22 @@ extern "C" __attribute__((visibility("default"))) bool gavel_plugin_init(const g
   backend->device_info = cuda::device_info;
   backend->allocate = cuda::allocate;
   backend->release = cuda::release;
+  backend->memory_info = cuda::memory_info;
   backend->copy_to_device = cuda::copy_to_device;
   backend->copy_to_host = cuda::copy_to_host;
+  backend->copy = cuda::copy;
+  backend->clear = cuda::clear;
   backend->synchronize = cuda::synchronize;
+  backend->allocate_host = cuda::allocate_host;
+  backend->release_host = cuda::release_host;
+  backend->make_event = cuda::make_event;
+  backend->release_event = cuda::release_event;
+  backend->mark = cuda::mark;
+  backend->wait = cuda::wait;
+  backend->begin_capture = cuda::begin_capture;
+  backend->end_capture = cuda::end_capture;
+  backend->launch_graph = cuda::launch_graph;
+  backend->release_graph = cuda::release_graph;
   backend->kernels = cuda::kKernels;
   backend->num_kernels = static_cast<int32_t>(sizeof(cuda::kKernels) / sizeof(cuda::kKernels[0]));
   return true;

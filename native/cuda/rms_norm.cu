@@ -1,115 +1,136 @@
-// out = x / sqrt(mean(x^2) + eps) * weight, one block a row, 16-byte loads. The block size follows from H alone and the
-// sum is a fixed tree, so a row's bits depend neither on the number of rows nor on alignment: the path without vector
-// loads visits the same elements in the same order.
-#include <cuda_runtime.h>
-
-#include "cuda/device_math.cuh"
+// rms_norm, one block a row; its weight's gradient by blocks of rows (column_sums.cuh).
+#include "cuda/column_sums.cuh"
 #include "cuda/kernels.h"
-#include "ops/rms_norm.h"
+#include "cuda/rows.cuh"
 
 namespace gavel::cuda {
 namespace {
 
-constexpr int kMaxThreads = 512;
-
-template <class T, bool kVector>
-__device__ Vector<T> load(const T* row, int64_t start, int64_t hidden) {
-  if constexpr (kVector) return *reinterpret_cast<const Vector<T>*>(row + start);
-  Vector<T> result;
-#pragma unroll
-  for (int i = 0; i < Vector<T>::kSize; ++i) result.values[i] = start + i < hidden ? row[start + i] : T{};
-  return result;
-}
-
-template <class T, bool kVector>
-__global__ void __launch_bounds__(kMaxThreads)
-    rms_norm_kernel(T* out, float* inverse_rms, const T* x, const T* weight, int64_t hidden, float eps) {
+template <class T, class W, bool kVector>
+__global__ void __launch_bounds__(kMaxRowThreads)
+    forward_kernel(T* out, float* inverse_rms, const T* x, const W* weight, int64_t columns, float eps) {
   __shared__ float shared[32];
-  constexpr int kSize = Vector<T>::kSize;
-  const int64_t step = static_cast<int64_t>(blockDim.x) * kSize;
-  const int64_t first = static_cast<int64_t>(threadIdx.x) * kSize;
-  const T* row = x + static_cast<int64_t>(blockIdx.x) * hidden;
-  T* out_row = out + static_cast<int64_t>(blockIdx.x) * hidden;
-
+  const int64_t row = blockIdx.x;
   float sum = 0.0f;
-  for (int64_t start = first; start < hidden; start += step) {
-    const Vector<T> part = load<T, kVector>(row, start, hidden);
+  for_parts(columns, [&](int64_t start) {
+    float part[kRowLanes];
+    load_part<kVector>(x + row * columns, start, columns, part);
 #pragma unroll
-    for (int i = 0; i < kSize; ++i) {
-      const float value = to_float(part.values[i]);
-      sum = __fmaf_rn(value, value, sum);
-    }
-  }
-  const float mean = __fdiv_rn(block_sum(sum, shared), static_cast<float>(hidden));
+    for (int i = 0; i < kRowLanes; ++i) sum = __fmaf_rn(part[i], part[i], sum);
+  });
+  const float mean = __fdiv_rn(block_sum(sum, shared), static_cast<float>(columns));
   const float scale = __frcp_rn(__fsqrt_rn(__fadd_rn(mean, eps)));
-  if (threadIdx.x == 0 && inverse_rms != nullptr) inverse_rms[blockIdx.x] = scale;
-
-  for (int64_t start = first; start < hidden; start += step) {
-    const Vector<T> part = load<T, kVector>(row, start, hidden);
-    const Vector<T> gain = load<T, kVector>(weight, start, hidden);
-    Vector<T> result;
+  if (threadIdx.x == 0 && inverse_rms != nullptr) inverse_rms[row] = scale;
+  for_parts(columns, [&](int64_t start) {
+    float part[kRowLanes], gain[kRowLanes];
+    load_part<kVector>(x + row * columns, start, columns, part);
+    load_part<kVector>(weight, start, columns, gain);
 #pragma unroll
-    for (int i = 0; i < kSize; ++i) {
-      result.values[i] = from_float<T>(__fmul_rn(__fmul_rn(to_float(part.values[i]), scale), to_float(gain.values[i])));
-    }
-    if constexpr (kVector) {
-      *reinterpret_cast<Vector<T>*>(out_row + start) = result;
-    } else {
-#pragma unroll
-      for (int i = 0; i < kSize; ++i) {
-        if (start + i < hidden) out_row[start + i] = result.values[i];
-      }
-    }
-  }
+    for (int i = 0; i < kRowLanes; ++i) part[i] = __fmul_rn(__fmul_rn(part[i], scale), gain[i]);
+    store_part<kVector>(out + row * columns, start, columns, part);
+  });
 }
 
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+// grad_x = inverse (g - n mean(g n)) with g = grad_out * weight, n = x * inverse.
+template <class T, class W, bool kVector>
+__global__ void __launch_bounds__(kMaxRowThreads)
+    backward_kernel(T* grad_x, bool accumulate, const T* grad_out, const T* x, const W* weight,
+                    const float* inverse_rms, int64_t columns) {
+  __shared__ float shared[32];
+  const int64_t row = blockIdx.x;
+  const float inverse = inverse_rms[row];
+  float sum = 0.0f;
+  const auto load = [&](int64_t start, float(&g)[kRowLanes], float(&n)[kRowLanes]) {
+    float gain[kRowLanes];
+    load_part<kVector>(grad_out + row * columns, start, columns, g);
+    load_part<kVector>(x + row * columns, start, columns, n);
+    load_part<kVector>(weight, start, columns, gain);
+#pragma unroll
+    for (int i = 0; i < kRowLanes; ++i) {
+      g[i] = __fmul_rn(g[i], gain[i]);
+      n[i] = __fmul_rn(n[i], inverse);
+    }
+  };
+  for_parts(columns, [&](int64_t start) {
+    float g[kRowLanes], n[kRowLanes];
+    load(start, g, n);
+#pragma unroll
+    for (int i = 0; i < kRowLanes; ++i) sum = __fmaf_rn(g[i], n[i], sum);
+  });
+  const float mean = __fdiv_rn(block_sum(sum, shared), static_cast<float>(columns));
+  for_parts(columns, [&](int64_t start) {
+    float g[kRowLanes], n[kRowLanes], old[kRowLanes];
+    load(start, g, n);
+    if (accumulate) load_part<kVector>(grad_x + row * columns, start, columns, old);
+#pragma unroll
+    for (int i = 0; i < kRowLanes; ++i) {
+      g[i] = __fmul_rn(inverse, __fmaf_rn(-n[i], mean, g[i]));
+      if (accumulate) g[i] = __fadd_rn(old[i], g[i]);
+    }
+    store_part<kVector>(grad_x + row * columns, start, columns, g);
+  });
+}
 
 template <class T>
-void enqueue(const RmsNorm& p, cudaStream_t stream) {
-  const int64_t rows = p.x.rows(), hidden = p.x.cols();
-  constexpr int kSize = Vector<T>::kSize;
-  const int64_t wanted = round_up((hidden + kSize - 1) / kSize, 32);
-  const int threads = static_cast<int>(wanted < kMaxThreads ? wanted : kMaxThreads);
-  T* out = static_cast<T*>(p.out.data);
-  const T* x = static_cast<const T*>(p.x.data);
-  const T* weight = static_cast<const T*>(p.weight.data);
-  const dim3 grid(static_cast<unsigned>(rows));
-  if (hidden % kSize == 0 && aligned(out) && aligned(x) && aligned(weight)) {
-    rms_norm_kernel<T, true><<<grid, threads, 0, stream>>>(out, p.inverse_rms.f32(), x, weight, hidden, p.eps);
-  } else {
-    rms_norm_kernel<T, false><<<grid, threads, 0, stream>>>(out, p.inverse_rms.f32(), x, weight, hidden, p.eps);
+struct WeightGradient {
+  const T *grad_out, *x;
+  const float* inverse_rms;
+  int64_t columns;
+  template <int kLanes>
+  __device__ void add(int64_t row, int64_t column, float (&sums)[kLanes]) const {
+    const int64_t at = row * columns + column;
+    const auto grads = load_pack<T, kLanes>(grad_out + at), values = load_pack<T, kLanes>(x + at);
+    const float inverse = inverse_rms[row];
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i)
+      sums[i] =
+          __fadd_rn(sums[i], __fmul_rn(to_float(grads.values[i]), __fmul_rn(to_float(values.values[i]), inverse)));
   }
+};
+
+bool supported(Launch& launch, const RmsNorm& p) {
+  const bool weights = p.weight.dtype == DType::f32 || p.weight.dtype == p.x.dtype;
+  return launch.expect(p.out.dtype == p.x.dtype && weights && p.weight.shape.count() == p.x.cols(),
+                       "Expected `rms_norm` on CUDA to get x and out of one dtype and a weight of it or of fp32.");
 }
 
 }  // namespace
 
-bool rms_norm_supports(const void* parameters) {
-  const RmsNorm& p = *static_cast<const RmsNorm*>(parameters);
-  const bool known = p.x.dtype == DType::f32 || p.x.dtype == DType::bf16;
-  return known && p.out.dtype == p.x.dtype && p.weight.dtype == p.x.dtype && p.x.shape.rank == 2 &&
-         p.x.rows() <= INT32_MAX && p.weight.shape.count() == p.x.cols();
+void rms_norm_forward(Launch& launch, const RmsNorm& p) {
+  if (!supported(launch, p)) return;
+  const int64_t columns = p.x.cols();
+  const bool vector = whole_vectors(columns, {p.out.data, p.x.data, p.weight.data});
+  with_rows(p.x, p.weight, vector, [&](auto type, auto weight_type, auto whole) {
+    using T = decltype(type);
+    using W = decltype(weight_type);
+    launch.run(forward_kernel<T, W, whole()>, blocks(p.x.rows()), row_threads(columns), 0, static_cast<T*>(p.out.data),
+               p.inverse_rms.f32(), static_cast<const T*>(p.x.data), static_cast<const W*>(p.weight.data), columns,
+               p.eps);
+  });
 }
 
-void rms_norm_forward(const PluginLaunch* launch, const void* parameters, PluginStatus* status) {
-  if (!rms_norm_supports(parameters)) {
-    status->set(Code::unsupported,
-                "rms_norm on cuda takes x, weight and out of one dtype, fp32 or bf16, as [T, H] and [H]");
-    return;
-  }
-  const RmsNorm& p = *static_cast<const RmsNorm*>(parameters);
-  if (p.x.rows() == 0 || p.x.cols() == 0) return;
-  cudaError_t error = cudaSetDevice(launch->device);
-  if (error == cudaSuccess) {
-    const auto stream = static_cast<cudaStream_t>(launch->stream);
-    if (p.x.dtype == DType::bf16) {
-      enqueue<bf16_t>(p, stream);
-    } else {
-      enqueue<float>(p, stream);
+void rms_norm_backward(Launch& launch, const RmsNorm& p) {
+  if (!supported(launch, p)) return;
+  const int64_t columns = p.x.cols();
+  const bool vector = whole_vectors(columns, {p.grad_out.data, p.grad_x.data, p.x.data, p.weight.data});
+  with_rows(p.x, p.weight, vector, [&](auto type, auto weight_type, auto whole) {
+    using T = decltype(type);
+    using W = decltype(weight_type);
+    const T *grad_out = static_cast<const T*>(p.grad_out.data), *x = static_cast<const T*>(p.x.data);
+    if (p.grad_x) {
+      launch.run(backward_kernel<T, W, whole()>, blocks(p.x.rows()), row_threads(columns), 0,
+                 static_cast<T*>(p.grad_x.data), p.accumulate_x, grad_out, x, static_cast<const W*>(p.weight.data),
+                 p.inverse_rms.f32(), columns);
     }
-    error = cudaGetLastError();
-  }
-  if (error != cudaSuccess) status->set(Code::device_unavailable, cudaGetErrorString(error));
+  });
+  with_element(p.x.dtype, [&](auto type) {
+    using T = decltype(type);
+    if (!p.grad_weight) return;
+    const WeightGradient<T> value{static_cast<const T*>(p.grad_out.data), static_cast<const T*>(p.x.data),
+                                  p.inverse_rms.f32(), columns};
+    const bool whole = whole_packs<T>(columns, {value.grad_out, value.x});
+    add_column_sums<T>(launch, value, p.grad_weight.f32(), p.x.rows(), columns, whole);
+  });
 }
 
 }  // namespace gavel::cuda

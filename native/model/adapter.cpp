@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/philox.h"
+#include "model/host_rows.h"
 #include "model/weights.h"
 #include "ops/head_logprob.h"
 
@@ -34,16 +35,17 @@ std::string adapter_name(const std::string& source, const char* part) {
 void fill_down(Weights& weights, Parameter& down, uint64_t seed) {
   const int64_t cols = down.value.cols();
   const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(cols)));
-  std::vector<float> row(static_cast<size_t>(cols));
+  std::vector<float> values;
   for (const SourceTensor& source : down.sources) {
     const uint64_t item = hash_name(source.name);
+    values.resize(static_cast<size_t>(source.shape[0] * cols));
     for (int64_t r = 0; r < source.shape[0]; ++r) {
       for (int64_t c = 0; c < cols; ++c) {
         const float uniform = random_uniform({seed, item, static_cast<uint32_t>(r), static_cast<uint32_t>(c)});
-        row[static_cast<size_t>(c)] = bound * (2.0f * uniform - 1.0f);
+        values[static_cast<size_t>(r * cols + c)] = bound * (2.0f * uniform - 1.0f);
       }
-      weights.write_rows(down, source, TensorKind::value, r, 1, row.data());
     }
+    weights.write_rows(down, source, TensorKind::value, 0, source.shape[0], values.data());
   }
 }
 
@@ -117,17 +119,20 @@ Status add_tokens(Weights& weights, const AdapterOptions& options) {
 void copy_token_rows(Weights& weights, bool trained) {
   Adapter& adapter = weights.adapter();
   if (adapter.token_rows < 0 || weights.planning()) return;
-  Tensor table = weights[adapter.embedding];
-  const Tensor rows = weights[adapter.token_rows];
+  const Tensor& table = weights[adapter.embedding];
   const int64_t hidden = table.cols();
+  const HostRows rows(weights.memory(), weights[adapter.token_rows], HostRows::Use::read);
   for (size_t i = 0; i < adapter.tokens.size(); ++i) {
+    const HostRows held(weights.memory(), table, adapter.tokens[i], 1, HostRows::Use::write);
+    const Tensor& to = held.tensor();
     for (int64_t k = 0; k < hidden; ++k) {
-      const int64_t from = static_cast<int64_t>(i) * hidden + k, to = element(table, adapter.tokens[i], k);
-      const float value = trained ? load_element(rows, from) : adapter.base_rows[static_cast<size_t>(from)];
-      if (table.dtype == DType::bf16) {
-        table.bf16()[to] = float_to_bf16(value);
+      const int64_t from = static_cast<int64_t>(i) * hidden + k;
+      const int64_t at = element(to, adapter.tokens[i] - held.first_row(), k);
+      const float value = trained ? load_element(rows.tensor(), from) : adapter.base_rows[static_cast<size_t>(from)];
+      if (to.dtype == DType::bf16) {
+        to.bf16()[at] = float_to_bf16(value);
       } else {
-        table.f32()[to] = value;
+        to.f32()[at] = value;
       }
     }
   }
@@ -156,15 +161,17 @@ Status attach_adapter(Weights& weights, const AdapterOptions& options) {
     if (down >= 0) fill_down(weights, weights.parameter(down), options.seed);
   }
   if (adapter.token_rows >= 0) {
-    const Tensor table = weights[adapter.embedding];
+    const Tensor& table = weights[adapter.embedding];
     for (int32_t token : adapter.tokens) {
-      for (int64_t k = 0; k < table.cols(); ++k)
-        adapter.base_rows.push_back(load_element(table, element(table, token, k)));
+      const HostRows held(weights.memory(), table, token, 1, HostRows::Use::read);
+      for (int64_t k = 0; k < table.cols(); ++k) {
+        adapter.base_rows.push_back(load_element(held.tensor(), element(held.tensor(), token - held.first_row(), k)));
+      }
     }
     Parameter& rows = weights.parameter(adapter.token_rows);
     weights.write_rows(rows, rows.sources.front(), TensorKind::value, 0, rows.value.rows(), adapter.base_rows.data());
   }
-  return Status::success();
+  return weights.memory().finish();
 }
 
 void set_adapter_on(Weights& weights, bool on) {
@@ -193,11 +200,14 @@ void mask_adapter_gradients(Weights& weights) {
   for (int32_t i = 0; i < weights.size(); ++i) {
     const int32_t up = weights.parameter(i).lora_up;
     if (up < 0 || !weights.parameter(up).grad) continue;
-    Parameter& parameter = weights.parameter(up);
-    const int64_t cols = parameter.value.cols();
+    const Parameter& parameter = weights.parameter(up);
+    const int64_t cols = parameter.value.cols(), sources = static_cast<int64_t>(parameter.sources.size());
+    const SourceTensor& first = parameter.sources.front();
+    if (sources == 1 && first.shape[0] == parameter.value.rows() && first.shape[1] == cols) continue;
+    const HostRows held(weights.memory(), parameter.grad, HostRows::Use::write);
     const auto zero = [&](int64_t row, int64_t begin, int64_t end) {
       for (int64_t col = begin; col < end; ++col)
-        parameter.grad.f32()[panel_index(row, col, cols, weights.dtype())] = 0.0f;
+        held.tensor().f32()[panel_index(row, col, cols, weights.dtype())] = 0.0f;
     };
     int64_t next = 0;  // sources stand in row order; rows between them belong to sources without an adapter
     for (const SourceTensor& source : parameter.sources) {
@@ -214,7 +224,9 @@ void mask_adapter_gradients(Weights& weights) {
 void add_adapter_rows(const Weights& weights, int32_t matrix, int64_t row_begin, int64_t rows, float* values) {
   const Parameter& base = weights.parameter(matrix);
   if (base.lora_up < 0) return;
-  const Tensor down = weights[base.lora_down], up = weights[base.lora_up];
+  const HostRows held_down(weights.memory(), weights[base.lora_down], HostRows::Use::read);
+  const HostRows held_up(weights.memory(), weights[base.lora_up], row_begin, rows, HostRows::Use::read);
+  const Tensor &down = held_down.tensor(), &up = held_up.tensor();
   const int64_t width = down.rows(), cols = down.cols();
   std::vector<float> a(static_cast<size_t>(width * cols));
   for (int64_t r = 0; r < width; ++r) {
@@ -224,8 +236,8 @@ void add_adapter_rows(const Weights& weights, int32_t matrix, int64_t row_begin,
   for (int64_t row = 0; row < rows; ++row) {
     std::fill(sum.begin(), sum.end(), 0.0);
     for (int64_t r = 0; r < width; ++r) {
-      const double b =
-          double{base.lora_scale[static_cast<size_t>(r)]} * load_element(up, element(up, row_begin + row, r));
+      const double b = double{base.lora_scale[static_cast<size_t>(r)]} *
+                       load_element(up, element(up, row_begin + row - held_up.first_row(), r));
       if (b == 0.0) continue;
       for (int64_t c = 0; c < cols; ++c) sum[static_cast<size_t>(c)] += b * a[static_cast<size_t>(r * cols + c)];
     }
@@ -241,23 +253,28 @@ void add_adapter_rows(const Weights& weights, int32_t matrix, int64_t row_begin,
 void add_token_row_gradients(Weights& weights, const HeadLogprob& head) {
   Adapter& adapter = weights.adapter();
   if (adapter.token_rows < 0 || head.weight.data != weights[adapter.embedding].data) return;
-  const Tensor grad = weights.parameter(adapter.token_rows).grad, rows = weights[adapter.token_rows];
-  if (!grad || !weights.parameter(adapter.token_rows).trainable) return;
+  const Tensor& grad = weights.parameter(adapter.token_rows).grad;
+  if (!grad || !weights.parameter(adapter.token_rows).trainable || weights.planning()) return;
+  const TensorMemory& memory = weights.memory();
+  const HostRows held_grad(memory, grad, HostRows::Use::write);
+  const HostRows held_rows(memory, weights[adapter.token_rows], HostRows::Use::read);
+  const HostRows held_hidden(memory, head.hidden, HostRows::Use::read);
+  const Tensor &rows = held_rows.tensor(), &states = held_hidden.tensor();
   const int64_t hidden = head.hidden.cols();
   for (size_t i = 0; i < adapter.tokens.size(); ++i) {
-    float* to = grad.f32() + static_cast<int64_t>(i) * hidden;
+    float* to = held_grad.tensor().f32() + static_cast<int64_t>(i) * hidden;
     for (int32_t r = 0; r < head.num_targets; ++r) {
       const int64_t at = int64_t{head.rows[r]} * hidden;
       const double inverse = head.inverse_temperature[r];
       double score = 0;
       for (int64_t k = 0; k < hidden; ++k)
-        score += double{load_element(head.hidden, at + k)} * load_element(rows, static_cast<int64_t>(i) * hidden + k);
+        score += double{load_element(states, at + k)} * load_element(rows, static_cast<int64_t>(i) * hidden + k);
       const double log_p = score * inverse - head.log_normalizer[r], p = std::exp(log_p);
       double slope = head.grad_logprob[r] * ((head.tokens[r] == adapter.tokens[i] ? 1.0 : 0.0) - p);
       if (head.grad_entropy != nullptr) slope -= head.grad_entropy[r] * p * (log_p + head.entropy[r]);
       slope *= inverse;
       if (slope == 0) continue;
-      for (int64_t k = 0; k < hidden; ++k) to[k] += static_cast<float>(slope * load_element(head.hidden, at + k));
+      for (int64_t k = 0; k < hidden; ++k) to[k] += static_cast<float>(slope * load_element(states, at + k));
     }
   }
 }

@@ -21,12 +21,12 @@ VisionFeatures with_kept(Tape& tape, const VisionFeatures& made, const PackView&
     auto* to = static_cast<uint8_t*>(joined.data);
     if (own > 0) {
       const Tensor& rows = part == 0 ? made.rows : made.deepstack[static_cast<size_t>(part) - 1];
-      std::memcpy(to, rows.data, static_cast<size_t>(own) * row_bytes);
+      tape.memory().copy(to, rows.data, static_cast<size_t>(own) * row_bytes);
       to += static_cast<size_t>(own) * row_bytes;
     }
     for (const KeptFeatures* kept : pack.kept_features) {
       const size_t bytes = static_cast<size_t>(kept->rows) * row_bytes;
-      std::memcpy(to, kept->data.data() + static_cast<size_t>(part) * bytes, bytes);
+      tape.memory().upload(to, kept->data.data() + static_cast<size_t>(part) * bytes, bytes);
       to += bytes;
     }
   }
@@ -51,15 +51,15 @@ Tensor Architecture::forward(Tape& tape, const Weights& weights, const PackView&
 
   const size_t row_bytes = static_cast<size_t>(hidden_size) * dtype_size(weights.dtype());
   const int64_t kept = static_cast<int64_t>(pack.kept_hidden.size());
-  const Tensor all = tape.activation({pack.num_tokens + kept, hidden_size}, weights.dtype());
+  const Tensor all = tape.activation({pack.hidden_rows() + kept, hidden_size}, weights.dtype());
   auto* to = static_cast<uint8_t*>(all.data);
   if (pack.num_tokens > 0) {
     const Tensor hidden = decode(tape, weights, pack, vision);
-    if (!tape.dry()) std::memcpy(to, hidden.data, static_cast<size_t>(pack.num_tokens) * row_bytes);
+    if (!tape.dry()) tape.memory().copy(to, hidden.data, static_cast<size_t>(pack.hidden_rows()) * row_bytes);
   }
   for (int64_t row = 0; row < kept && !tape.dry(); ++row) {
-    std::memcpy(to + static_cast<size_t>(pack.num_tokens + row) * row_bytes, pack.kept_hidden[static_cast<size_t>(row)],
-                row_bytes);
+    tape.memory().upload(to + static_cast<size_t>(pack.hidden_rows() + row) * row_bytes,
+                         pack.kept_hidden[static_cast<size_t>(row)], row_bytes);
   }
   return all;
 }

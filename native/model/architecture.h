@@ -36,9 +36,15 @@ struct KeptFeatures {
 struct PackView {
   int32_t num_tokens = 0;
   const int32_t* tokens = nullptr;
+  const int32_t* sources = nullptr;       // [T] or null: row t's token is tokens[sources[t]]
   const int32_t* positions = nullptr;     // [axes, T]
   const int32_t* feature_rows = nullptr;  // [T] row of the pictures' features, or -1; null without images
   const AttentionPlan* plan = nullptr;
+  // Rows whose hidden states are read, ascending: the last layer computes no others. Empty: all. `read_plan` attends
+  // for them alone, where no gradient passes; null: `plan` does.
+  std::span<const int32_t> read_rows;
+  const AttentionPlan* read_plan = nullptr;
+  int64_t hidden_rows() const { return read_rows.empty() ? num_tokens : static_cast<int64_t>(read_rows.size()); }
   // Paged store of all layers, or null: then each layer takes a transient one.
   uint8_t* kv = nullptr;
   int64_t kv_layer_bytes = 0;
@@ -70,7 +76,7 @@ class Architecture {
  public:
   virtual ~Architecture() = default;
 
-  // [T, H] after the final norm, then the pack's kept hidden rows. `computed` gets what the tower made.
+  // [read rows, H] after the final norm, then the pack's kept hidden rows. `computed` gets what the tower made.
   Tensor forward(Tape& tape, const Weights& weights, const PackView& pack, VisionFeatures* computed = nullptr) const;
 
   // Null: a text model, which has no use for the functions below.
@@ -107,7 +113,7 @@ class Architecture {
 
  protected:
   virtual VisionFeatures tower(Tape&, const Weights&, const VisionBatch&) const { return {}; }
-  // [T, H] after the final norm.
+  // [read rows, H] after the final norm.
   virtual Tensor decode(Tape& tape, const Weights& weights, const PackView& pack,
                         const VisionFeatures& vision) const = 0;
 };

@@ -1,6 +1,7 @@
 #include "model/attention_plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace gavel {
@@ -8,6 +9,7 @@ namespace gavel {
 AttentionPlan OwnedPlan::view() const {
   AttentionPlan plan;
   plan.num_blocks = num_blocks;
+  plan.most_keys = most_keys;
   plan.num_fresh = static_cast<int32_t>(fresh_blocks.size());
   plan.num_copies = static_cast<int32_t>(copies.size());
   plan.num_writes = static_cast<int32_t>(writes.size());
@@ -22,7 +24,22 @@ AttentionPlan OwnedPlan::view() const {
   plan.row_tail = row_tail.data();
   plan.units = units.data();
   plan.block_rows = block_rows.data();
+  plan.visits = visits.data();
+  plan.visit_begin = visit_begin.data();
+  plan.slots = slots.data();
+  plan.slot_begin = slot_begin.data();
   return plan;
+}
+
+void OwnedPlan::pad(int32_t rows) {
+  const auto count = static_cast<size_t>(rows);
+  row_keys.resize(count, 0);
+  row_tail.resize(count, 0);
+  writes.resize(count, {0, -1, 0});
+  tiles.resize(std::bit_ceil(tiles.size()), {0, 0, 0, 0});
+  // A decoding row opens one page at most and copies one.
+  if (!fresh_blocks.empty()) fresh_blocks.resize(count, -1);
+  if (!copies.empty()) copies.resize(count, {-1, -1});
 }
 
 PlanBuilder::PlanBuilder(int32_t num_rows, int32_t tile_rows) : tile_rows_(std::max(tile_rows, 1)) {
@@ -176,7 +193,61 @@ void PlanBuilder::add_decode_rows(int32_t row_begin, std::span<const int32_t> sh
   add_tiles({row_begin, row_begin + static_cast<int32_t>(rows.size())}, shared_begin, shared_count);
 }
 
-OwnedPlan PlanBuilder::finish() && { return std::move(plan_); }
+void PlanBuilder::list_visits() {
+  std::vector<std::vector<BlockVisit>> by_block(static_cast<size_t>(plan_.num_blocks));
+  const auto add = [&](int32_t block, const BlockVisit& visit) {
+    std::vector<BlockVisit>& list = by_block[static_cast<size_t>(block)];
+    const bool continues =
+        !list.empty() && list.back().row_end == visit.row_begin && list.back().key_begin == visit.key_begin;
+    if (continues) {
+      list.back().row_end = visit.row_end;
+    } else {
+      list.push_back(visit);
+    }
+  };
+  for (const QueryTile& tile : plan_.tiles) {
+    const int32_t tile_end = tile.row_begin + tile.row_count;
+    for (int32_t begin = tile.row_begin, end; begin < tile_end; begin = end) {
+      const int32_t tail = plan_.row_tail[static_cast<size_t>(begin)];
+      int32_t keys = 0;
+      for (end = begin; end < tile_end && plan_.row_tail[static_cast<size_t>(end)] == tail; ++end)
+        keys = std::max(keys, plan_.row_keys[static_cast<size_t>(end)]);
+      for (int32_t index = 0; index * kKeyBlock < keys; ++index) {
+        const int32_t place = index < tile.shared_count ? tile.shared_begin + index : tail + index - tile.shared_count;
+        int32_t first = begin;
+        while (plan_.row_keys[static_cast<size_t>(first)] <= index * kKeyBlock) ++first;
+        add(plan_.block_ids[static_cast<size_t>(place)], {first, end, index * kKeyBlock});
+      }
+    }
+  }
+  plan_.visit_begin.push_back(0);
+  for (const std::vector<BlockVisit>& list : by_block) {
+    plan_.visits.insert(plan_.visits.end(), list.begin(), list.end());
+    plan_.visit_begin.push_back(static_cast<int32_t>(plan_.visits.size()));
+  }
+}
+
+void PlanBuilder::list_slots() {
+  plan_.slot_begin.assign(plan_.row_keys.size() + 1, 0);
+  for (const KvWrite& write : plan_.writes) ++plan_.slot_begin[static_cast<size_t>(write.row) + 1];
+  for (size_t row = 1; row < plan_.slot_begin.size(); ++row) plan_.slot_begin[row] += plan_.slot_begin[row - 1];
+  std::vector<int32_t> next(plan_.slot_begin.begin(), plan_.slot_begin.end() - 1);
+  plan_.slots.resize(plan_.writes.size());
+  for (const KvWrite& write : plan_.writes)
+    plan_.slots[static_cast<size_t>(next[static_cast<size_t>(write.row)]++)] = write.block * kKeyBlock + write.slot;
+}
+
+// Pages of somebody else's store are never trained on.
+OwnedPlan PlanBuilder::finish() && {
+  int32_t most = 1;
+  for (const int32_t keys : plan_.row_keys) most = std::max(most, keys);
+  plan_.most_keys = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(most)));
+  if (plan_.num_blocks > 0) {
+    list_visits();
+    list_slots();
+  }
+  return std::move(plan_);
+}
 
 OwnedPlan plan_groups(int32_t num_rows, std::span<const RowRange> prompts, std::span<const int32_t> completion_begin,
                       std::span<const RowRange> completions) {
@@ -187,6 +258,20 @@ OwnedPlan plan_groups(int32_t num_rows, std::span<const RowRange> prompts, std::
                       completions.subspan(begin, static_cast<size_t>(completion_begin[group + 1]) - begin));
   }
   return std::move(builder).finish();
+}
+
+std::vector<QueryTile> tiles_of_rows(const AttentionPlan& plan, std::span<const int32_t> rows) {
+  std::vector<QueryTile> runs;
+  for (const QueryTile& tile : std::span(plan.tiles, static_cast<size_t>(plan.num_tiles))) {
+    const int32_t end = tile.row_begin + tile.row_count;
+    auto row = std::lower_bound(rows.begin(), rows.end(), tile.row_begin);
+    while (row != rows.end() && *row < end) {
+      QueryTile run{*row, 1, tile.shared_begin, tile.shared_count};
+      for (++row; row != rows.end() && *row < end && *row == run.row_begin + run.row_count; ++row) ++run.row_count;
+      runs.push_back(run);
+    }
+  }
+  return runs;
 }
 
 OwnedPlan plan_segments(std::span<const int32_t> boundaries) {

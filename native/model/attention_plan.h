@@ -20,13 +20,18 @@ struct RowRange {
 // it.
 struct OwnedPlan {
   int32_t num_blocks = 0;  // of the transient store; 0 when every block is a page of somebody else's store
+  int32_t most_keys = 0;   // that a row sees, to a power of two: a decode step is seldom another call
   std::vector<int32_t> fresh_blocks, block_ids, row_keys, row_tail, block_rows;
   std::vector<KvCopy> copies;
   std::vector<KvWrite> writes;
   std::vector<QueryTile> tiles;
   std::vector<AttentionUnit> units;
+  std::vector<BlockVisit> visits;
+  std::vector<int32_t> visit_begin, slots, slot_begin;
 
   AttentionPlan view() const;
+  // Of pages alone: adds entries without effect, so that steps of up to `rows` rows have few different sizes.
+  void pad(int32_t rows);
   // Elements (of the activations' dtype) of the transient store, for one layer.
   int64_t store_elements(int32_t kv_heads, int32_t head_dim) const {
     return int64_t{num_blocks} * kv_heads * 2 * kKeyBlock * head_dim;
@@ -72,6 +77,8 @@ class PlanBuilder {
   int32_t new_block();
   void place(int32_t row, int32_t block, int32_t slot);
   void add_tiles(RowRange rows, int32_t shared_begin, int32_t shared_count);
+  void list_visits();
+  void list_slots();
 
   int32_t tile_rows_;
   OwnedPlan plan_;
@@ -81,6 +88,9 @@ class PlanBuilder {
 // 1]).
 OwnedPlan plan_groups(int32_t num_rows, std::span<const RowRange> prompts, std::span<const int32_t> completion_begin,
                       std::span<const RowRange> completions);
+
+// The runs of `rows` (ascending) in the plan's tiles: what a pass without a gradient needs to attend for them alone.
+std::vector<QueryTile> tiles_of_rows(const AttentionPlan& plan, std::span<const int32_t> rows);
 
 // Full segments [boundaries[i], boundaries[i + 1]): images or windows (the cu_seqlens of Hugging Face's vision towers).
 OwnedPlan plan_segments(std::span<const int32_t> boundaries);

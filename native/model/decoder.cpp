@@ -120,12 +120,17 @@ Tensor Decoder::forward(Tape& tape, const Weights& weights, const PackView& pack
   const auto [cosine, sine] =
       rope_table(tape, pack.positions, pack.num_tokens, rope_axis, rope.inverse_frequency, rope.attention_factor);
   const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
-  Tensor x = token_embedding(tape, weights, embedding, pack.tokens, pack.num_tokens, features, pack.feature_rows);
+  // What is dropped is drawn by rows of the pack, and deepstack adds to them: then the last layer takes all.
+  const bool narrows =
+      !pack.read_rows.empty() && deepstack.size() < layers.size() && weights.adapter().active_dropout <= 0;
+  Tensor x = token_embedding(tape, weights, embedding, pack.tokens, pack.num_tokens, features, pack.feature_rows,
+                             pack.sources);
   for (size_t i = 0; i < layers.size(); ++i) {
     const DecoderLayer& layer = layers[i];
     KvStore store{pack.kv == nullptr ? nullptr : pack.kv + static_cast<int64_t>(i) * pack.kv_layer_bytes};
     const KvPages kept{pack.kept_pages, static_cast<int32_t>(i)};
-    x = tape.block(x, [=, this, &weights, &pack, &layer, cosine = cosine, sine = sine](Tape& t, Tensor in) {
+    const bool last = narrows && i + 1 == layers.size();
+    const auto body = [=, this, &weights, &pack, &layer, cosine = cosine, sine = sine](Tape& t, Tensor in) {
       Tensor h = rms_norm(t, in, weights[layer.input_norm], eps);
       Tensor qkv = projection(t, weights, h, layer.qkv, layer.qkv_bias);
       if (layer.query_norm >= 0) {
@@ -133,14 +138,22 @@ Tensor Decoder::forward(Tape& tape, const Weights& weights, const PackView& pack
             head_norm(t, qkv, weights[layer.query_norm], weights[layer.key_norm], query_heads, kv_heads, head_dim, eps);
       }
       gavel::rope(t, qkv, cosine, sine, query_heads + kv_heads, head_dim);
-      Tensor context = attention(t, qkv, pack.plan, store, query_heads, kv_heads, head_dim, scale, kept);
+      const bool part = last && pack.read_plan != nullptr && !t.recording();
+      Tensor context =
+          attention(t, qkv, part ? pack.read_plan : pack.plan, store, query_heads, kv_heads, head_dim, scale, kept);
+      if (last) {
+        context = gather_rows(t, context, pack.read_rows, context.dtype);
+        in = gather_rows(t, in, pack.read_rows, in.dtype);
+      }
       Tensor middle = projection(t, weights, context, layer.output, layer.output_bias, in);
       h = rms_norm(t, middle, weights[layer.post_norm], eps);
       h = swiglu(t, projection(t, weights, h, layer.gate_up, layer.gate_up_bias));
       return projection(t, weights, h, layer.down, layer.down_bias, middle);
-    });
+    };
+    x = tape.block(x, body, last ? pack.hidden_rows() : pack.num_tokens);
     if (i < deepstack.size()) x = row_mix(tape, x, deepstack[i], pack.feature_rows, nullptr, 1, pack.num_tokens);
   }
+  if (!narrows && !pack.read_rows.empty()) x = gather_rows(tape, x, pack.read_rows, x.dtype);
   return rms_norm(tape, x, weights[final_norm], eps);
 }
 

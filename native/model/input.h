@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/dtype.h"
@@ -12,9 +14,23 @@
 
 namespace gavel {
 
+// Values that copies share.
+class Pixels {
+ public:
+  Pixels() = default;
+  Pixels(std::vector<float> values) : values_(std::make_shared<const std::vector<float>>(std::move(values))) {}
+  const float* data() const { return values_ ? values_->data() : nullptr; }
+  size_t size() const { return values_ ? values_->size() : 0; }
+  const float* begin() const { return data(); }
+  const float* end() const { return data() + size(); }
+
+ private:
+  std::shared_ptr<const std::vector<float>> values_;
+};
+
 // One picture, or one video, as its processor made it. Their placeholders stand in the prompt in the same order.
 struct ImageInput {
-  std::vector<float> pixels;      // [t*h*w, columns]
+  Pixels pixels;                  // [t*h*w, columns]
   std::array<int32_t, 3> grid{};  // patches in time, height, width; LLaVA-OneVision: tiles (or frames), then a tile's
   bool video = false;
   std::array<int32_t, 2> size{};  // height and width of the picture in pixels; LLaVA-OneVision alone reads it
@@ -26,6 +42,7 @@ struct CompletionInput {
   std::vector<uint8_t> mask;  // empty: all ones
   float temperature = 1.0f;
   float advantage = 0.0f;
+  bool has_advantage = true;              // false: none was given
   std::vector<float> old_logprobs;        // empty: on-policy
   std::vector<float> reference_logprobs;  // empty: none
   std::vector<float> sampling_logprobs;   // empty: the old ones

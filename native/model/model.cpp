@@ -2,14 +2,19 @@
 
 namespace gavel {
 
-Status Model::create(const ModelConfig& config, std::unique_ptr<Model>* model) {
+Status Model::create(const ModelConfig& config, Device* device, std::unique_ptr<Model>* model) {
   std::unique_ptr<Model> made(new Model);
   GAVEL_RETURN_IF_ERROR(make_architecture(config, &made->weights_, &made->architecture_));
   made->weights_.set_training_state(config.state);
+  // A plan takes addresses alone, and those of the process cost nothing.
+  const TensorMemory memory(config.planning ? nullptr : device);
+  made->weights_.set_memory(memory);
+  made->arena_.set_memory(memory);
   made->weights_.set_planning(config.planning);
   made->arena_.set_planning(config.planning);
   if (!config.planning) made->prompt_cache_.set_budget(config.prompt_cache_bytes);
   GAVEL_RETURN_IF_ERROR(made->weights_.allocate(config.dtype));
+  GAVEL_RETURN_IF_ERROR(memory.finish());
   *model = std::move(made);
   return Status::success();
 }

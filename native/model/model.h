@@ -14,8 +14,8 @@ namespace gavel {
 
 class Model {
  public:
-  // Checks the config, declares and allocates the weights (zero).
-  static Status create(const ModelConfig& config, std::unique_ptr<Model>* model);
+  // Checks the config, declares and allocates the weights (zero), on `device` when it is not null.
+  static Status create(const ModelConfig& config, Device* device, std::unique_ptr<Model>* model);
 
   Weights& weights() { return weights_; }
   const Weights& weights() const { return weights_; }

@@ -200,8 +200,38 @@ OwnedPlan Pack::make_plan(int32_t rows) {
   return std::move(builder).finish();
 }
 
-Status Pack::build(const Architecture& architecture, std::span<const GroupInput* const> groups, Reuse* reuse,
-                   bool all_rows) {
+int32_t Pack::hidden_row(int32_t row) const {
+  if (read_rows_.empty()) return row;
+  return static_cast<int32_t>(std::lower_bound(read_rows_.begin(), read_rows_.end(), row) - read_rows_.begin());
+}
+
+// Leaves out the hidden rows that nobody reads, and names the others by their places among them.
+void Pack::choose_rows(Reads wanted) {
+  const int32_t rows = static_cast<int32_t>(tokens_.size());
+  if (wanted == Reads::scores) targets_ = {};
+  std::vector<uint8_t> read(static_cast<size_t>(rows), 0);
+  const auto mark = [&](int32_t row) {
+    if (row < rows) read[static_cast<size_t>(row)] = 1;
+  };
+  for (const int32_t row : targets_.rows) mark(row);
+  if (wanted != Reads::log_probs) std::for_each(reward_rows_.begin(), reward_rows_.end(), mark);
+  for (const RowRange& prompt : prompts_) {
+    if (wanted == Reads::prompts && prompt.size() > 0) mark(prompt.end - 1);
+  }
+  for (int32_t row = 0; row < rows; ++row) {
+    if (read[static_cast<size_t>(row)] != 0) read_rows_.push_back(row);
+  }
+  // Something must be: a graph has rows.
+  if (read_rows_.empty() && rows > 0) read_rows_.push_back(rows - 1);
+  if (static_cast<int32_t>(read_rows_.size()) == rows) read_rows_.clear();
+  const int32_t first_kept = read_rows_.empty() ? rows : static_cast<int32_t>(read_rows_.size());
+  for (std::vector<int32_t>* named : {&targets_.rows, &reward_rows_}) {
+    for (int32_t& row : *named) row = row >= kKept ? row - kKept + first_kept : hidden_row(row);
+  }
+}
+
+Status Pack::build(const Architecture& architecture, std::span<const GroupInput* const> groups, Reads wanted,
+                   Reuse* reuse, bool all_rows) {
   *this = Pack();
   if (reuse != nullptr && !reuse->on()) reuse = nullptr;
   completion_begin_.push_back(0);
@@ -212,20 +242,24 @@ Status Pack::build(const Architecture& architecture, std::span<const GroupInput*
   for (int32_t axis = 0; axis < architecture.rope_axes; ++axis) {
     positions_.insert(positions_.end(), axes_[axis].begin(), axes_[axis].end());
   }
-  const auto follow = [](std::vector<int32_t>& named, int32_t first) {
-    for (int32_t& row : named) {
-      if (row >= kKept) row += first - kKept;
-    }
-  };
-  follow(targets_.rows, rows);
-  follow(reward_rows_, rows);
-  follow(feature_rows_, static_cast<int32_t>(tower_rows_));
+  for (int32_t& row : feature_rows_) {
+    if (row >= kKept) row += static_cast<int32_t>(tower_rows_) - kKept;
+  }
+  choose_rows(wanted);
   plan_ = make_plan(rows);
   plan_view_ = plan_.view();
   view_.num_tokens = rows;
   view_.tokens = tokens_.data();
   view_.positions = positions_.data();
   view_.plan = &plan_view_;
+  if (!read_rows_.empty()) {
+    read_tiles_ = tiles_of_rows(plan_view_, read_rows_);
+    read_plan_view_ = plan_view_;
+    read_plan_view_.tiles = read_tiles_.data();
+    read_plan_view_.num_tiles = static_cast<int32_t>(read_tiles_.size());
+    view_.read_rows = read_rows_;
+    view_.read_plan = &read_plan_view_;
+  }
   if (has_images_) {
     architecture.finish_vision(vision_.get());
     view_.vision = vision_.get();

@@ -10,8 +10,11 @@
 
 namespace gavel {
 
+// Whose hidden rows are read: those of targets, of reward tokens, of both, or of reward tokens and prompts' last ones.
+enum class Reads { log_probs, scores, both, prompts };
+
 struct PackTargets {
-  std::vector<int32_t> rows;               // [R] ascending, but those of kept prompts come behind the packed ones
+  std::vector<int32_t> rows;               // [R] hidden rows, ascending, but those of kept prompts come last
   std::vector<int32_t> tokens;             // [R]
   std::vector<float> inverse_temperature;  // [R]
   std::vector<int32_t> output;             // [R] index of the completion token, completions concatenated in order
@@ -22,8 +25,8 @@ class Pack {
   // Checks prompts against the architecture (token range, image counts) and lays everything out. With `reuse`, pictures
   // that are kept, or stand twice, are not given to the tower, and prompts that are kept get no rows unless `all_rows`:
   // such a pack is for passes without a gradient there.
-  Status build(const Architecture& architecture, std::span<const GroupInput* const> groups, Reuse* reuse = nullptr,
-               bool all_rows = false);
+  Status build(const Architecture& architecture, std::span<const GroupInput* const> groups, Reads wanted,
+               Reuse* reuse = nullptr, bool all_rows = false);
   // After the forward pass: leaves what the tower made for later calls.
   void keep_features(const VisionFeatures& made, Reuse* reuse) const;
 
@@ -34,7 +37,9 @@ class Pack {
   // Rope position after each group's prompt.
   const std::vector<int32_t>& next_positions() const { return next_positions_; }
 
-  // Of the reward token: by group, the prompt before its completions.
+  // Hidden rows before that of packed row `row`, which is the next one if it is read.
+  int32_t hidden_row(int32_t row) const;
+  // Hidden rows of the reward token: by group, the prompt before its completions.
   const std::vector<int32_t>& reward_rows() const { return reward_rows_; }
 
   // Rows a group takes, before it is built; `reward_token` -1 is none.
@@ -50,6 +55,7 @@ class Pack {
                      std::vector<int32_t>* features);
   void add_kept_prompt(std::shared_ptr<const KeptPrompt> prompt, const Architecture& architecture);
   OwnedPlan make_plan(int32_t rows);
+  void choose_rows(Reads wanted);
   std::vector<int32_t> tokens_, positions_, axes_[3], feature_rows_, next_positions_, reward_rows_;
   std::vector<RowRange> prompts_, completions_;
   std::vector<int32_t> completion_begin_;
@@ -72,7 +78,9 @@ class Pack {
   std::vector<const uint8_t*> kept_hidden_;
   std::vector<KvPage> kept_pages_;
   OwnedPlan plan_;
-  AttentionPlan plan_view_;
+  AttentionPlan plan_view_, read_plan_view_;
+  std::vector<int32_t> read_rows_;  // empty: all
+  std::vector<QueryTile> read_tiles_;
   PackView view_;
 };
 

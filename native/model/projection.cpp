@@ -19,11 +19,11 @@ Tensor projection(Tape& tape, const Weights& weights, Tensor x, int32_t matrix, 
 }
 
 Tensor token_embedding(Tape& tape, const Weights& weights, int32_t table, const int32_t* tokens, int64_t count,
-                       Tensor features, const int32_t* feature_rows) {
+                       Tensor features, const int32_t* feature_rows, const int32_t* sources) {
   const Adapter& adapter = weights.adapter();
   if (adapter.token_rows < 0 || !adapter.on)
-    return embedding(tape, weights[table], tokens, count, features, feature_rows);
-  return embedding(tape, weights[table], tokens, count, features, feature_rows, weights[adapter.token_rows],
+    return embedding(tape, weights[table], tokens, count, features, feature_rows, sources);
+  return embedding(tape, weights[table], tokens, count, features, feature_rows, sources, weights[adapter.token_rows],
                    adapter.row_of_token.data());
 }
 

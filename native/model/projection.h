@@ -13,6 +13,6 @@ Tensor projection(Tape& tape, const Weights& weights, Tensor x, int32_t matrix, 
 // Rows of the parameter `table`, or of `features` where feature_rows says so; single trainable rows of an adapter get
 // their gradient.
 Tensor token_embedding(Tape& tape, const Weights& weights, int32_t table, const int32_t* tokens, int64_t count,
-                       Tensor features, const int32_t* feature_rows);
+                       Tensor features, const int32_t* feature_rows, const int32_t* sources);
 
 }  // namespace gavel

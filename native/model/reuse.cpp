@@ -1,11 +1,10 @@
 #include "model/reuse.h"
 
-#include <cstring>
-
 namespace gavel {
 
 Reuse::Reuse(Model& model, bool adapter_on)
     : cache_(model.prompt_cache()),
+      memory_(model.weights().memory()),
       adapter_on_(adapter_on && model.weights().adapter().attached),
       tower_adapted_(adapter_on_ && model.architecture().tower_adapted(model.weights())) {
   cache_.begin_call();
@@ -30,13 +29,16 @@ void Reuse::keep_features(const ContentKey& key, const VisionFeatures& made, std
   if (!cache_.admits(bytes)) return;
   kept->data.resize(bytes);
   uint8_t* to = kept->data.data();
+  std::vector<TensorMemory::Transfer> transfers;
   for (int32_t part = 0; part < kept->parts; ++part) {
     const Tensor& from = part == 0 ? made.rows : made.deepstack[static_cast<size_t>(part) - 1];
     for (const int32_t row : rows) {
-      std::memcpy(to, static_cast<const uint8_t*>(from.data) + static_cast<size_t>(row) * row_bytes, row_bytes);
+      transfers.push_back(
+          {to, static_cast<const uint8_t*>(from.data) + static_cast<size_t>(row) * row_bytes, row_bytes});
       to += row_bytes;
     }
   }
+  memory_.download(transfers);
   cache_.keep(key, std::move(kept));
 }
 

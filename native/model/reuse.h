@@ -32,6 +32,7 @@ class Reuse {
 
  private:
   PromptCache& cache_;
+  const TensorMemory memory_;
   bool adapter_on_, tower_adapted_;
   ReuseStats stats_;
 };

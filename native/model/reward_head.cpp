@@ -1,5 +1,6 @@
 #include "model/reward_head.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/philox.h"
@@ -18,15 +19,15 @@ void fill_layer(Weights& weights, int32_t index, uint64_t seed, double bound, bo
   const uint64_t item = hash_name(source.name);
   const int64_t rows = source.shape[0], cols = source.shape.count() / rows;
   const bool bias = source.shape.rank == 1;
-  std::vector<float> row(static_cast<size_t>(cols));
+  std::vector<float> values(static_cast<size_t>(rows * cols));
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < cols; ++c) {
       const float uniform = random_uniform({seed, item, static_cast<uint32_t>(r), static_cast<uint32_t>(c)});
       const bool zero = last && (bias || r == 1);
-      row[static_cast<size_t>(c)] = zero ? 0.0f : static_cast<float>(bound) * (2.0f * uniform - 1.0f);
+      values[static_cast<size_t>(r * cols + c)] = zero ? 0.0f : static_cast<float>(bound) * (2.0f * uniform - 1.0f);
     }
-    weights.write_rows(parameter, source, TensorKind::value, r, 1, row.data());
   }
+  weights.write_rows(parameter, source, TensorKind::value, 0, rows, values.data());
 }
 
 }  // namespace
@@ -71,7 +72,7 @@ Status attach_reward_head(Weights& weights, int32_t hidden_size, const RewardHea
       fill_layer(weights, layers[i].bias, options.seed, bound, i + 1 == layers.size());
     }
   }
-  return Status::success();
+  return weights.memory().finish();
 }
 
 Status fill_new_token_rows(Weights& weights, int64_t first_row) {
@@ -86,16 +87,18 @@ Status fill_new_token_rows(Weights& weights, int64_t first_row) {
     }
     if (weights.planning()) continue;
     std::vector<double> sum(static_cast<size_t>(cols));
-    std::vector<float> row(static_cast<size_t>(cols));
-    for (int64_t r = 0; r < first_row; ++r) {
-      weights.read_rows(parameter, source, TensorKind::value, r, 1, row.data());
-      for (size_t c = 0; c < row.size(); ++c) sum[c] += row[c];
+    std::vector<float> values(static_cast<size_t>(kPanel * cols));
+    for (int64_t r = 0; r < first_row; r += kPanel) {
+      const int64_t count = std::min(kPanel, first_row - r);
+      weights.read_rows(parameter, source, TensorKind::value, r, count, values.data());
+      for (int64_t i = 0; i < count * cols; ++i) sum[static_cast<size_t>(i % cols)] += values[static_cast<size_t>(i)];
     }
-    for (size_t c = 0; c < row.size(); ++c) row[c] = static_cast<float>(sum[c] / static_cast<double>(first_row));
-    for (int64_t r = first_row; r < rows; ++r)
-      weights.write_rows(parameter, source, TensorKind::value, r, 1, row.data());
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(sum[i % sum.size()] / static_cast<double>(first_row));
+    for (int64_t r = first_row; r < rows; r += kPanel)
+      weights.write_rows(parameter, source, TensorKind::value, r, std::min(kPanel, rows - r), values.data());
   }
-  return Status::success();
+  return weights.memory().finish();
 }
 
 }  // namespace gavel

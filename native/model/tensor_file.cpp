@@ -12,7 +12,6 @@
 
 #include "core/dtype.h"
 #include "model/checked_file.h"
-#include "model/panel_copy.h"
 
 namespace gavel {
 namespace {
@@ -256,7 +255,7 @@ Status load_piece(Weights& weights, const CheckedFile& file, const Piece& piece,
                                      buffers.bytes.data(), static_cast<size_t>(size)));
   const uint8_t* bytes = order_rows(piece, buffers);
   if (item.stored_alike() && !item.parameter->master) {
-    write_stored(item.parameter->value, item.parameter->dtype(), item.block(piece.row_begin, piece.rows), bytes);
+    weights.write_stored_rows(*item.parameter, item.block(piece.row_begin, piece.rows), bytes);
     return Status::success();
   }
   decode_elements(bytes, piece.rows * item.size.cols, item.dtype, buffers.values.data());
@@ -299,8 +298,7 @@ Status make_write(const Weights& weights, const TensorWrite& write, Item* item) 
 void fill_piece(const Weights& weights, const Piece& piece, Buffers& buffers) {
   const Item& item = *piece.item;
   if (item.stored_alike()) {
-    const TensorBlock block = item.block(piece.row_begin, piece.rows);
-    return read_stored(item.parameter->value, item.parameter->dtype(), block, buffers.bytes.data());
+    return weights.read_stored_rows(*item.parameter, item.block(piece.row_begin, piece.rows), buffers.bytes.data());
   }
   weights.read_rows(*item.parameter, *item.source, item.kind, piece.row_begin, piece.rows, buffers.values.data());
   encode(buffers.values.data(), static_cast<size_t>(piece.rows * item.size.cols), item.dtype, buffers.bytes.data());
@@ -344,7 +342,8 @@ Status load_tensors(Weights& weights, const ThreadPool& pool, const std::vector<
       load_kinds(weights, pool, reads, items, aborted, [](TensorKind kind) { return kind == TensorKind::value; }));
   GAVEL_RETURN_IF_ERROR(load_kinds(weights, pool, reads, items, aborted,
                                    [](TensorKind kind) { return kind != TensorKind::value && !is_scales(kind); }));
-  return load_kinds(weights, alone, reads, items, aborted, is_scales);
+  GAVEL_RETURN_IF_ERROR(load_kinds(weights, alone, reads, items, aborted, is_scales));
+  return weights.memory().finish();
 }
 
 Status save_tensors(const Weights& weights, const ThreadPool& pool, const std::string& path,
@@ -361,6 +360,7 @@ Status save_tensors(const Weights& weights, const ThreadPool& pool, const std::s
   GAVEL_RETURN_IF_ERROR(file.open(path, O_WRONLY | O_CREAT | O_TRUNC, "create"));
   const bool regular = file.is_regular();
   Status status = write_all(weights, pool, file, header, items, aborted);
+  if (status.ok()) status = weights.memory().finish();
   if (!status.ok() && regular) ::unlink(path.c_str());
   return status;
 }

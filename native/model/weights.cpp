@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "core/arena.h"
-#include "core/memory.h"
 #include "core/philox.h"
+#include "model/host_rows.h"
 #include "ops/adamw.h"
 
 namespace gavel {
@@ -28,7 +26,7 @@ int64_t Parameter::count() const {
 }
 
 Weights::~Weights() {
-  for (auto& [data, size] : blocks_) free_pages(data, size);
+  for (auto& [data, size] : blocks_) memory_.release(data, size);
 }
 
 int32_t Weights::add(std::string name, ParameterKind kind, std::vector<SourceTensor> sources, Layout layout) {
@@ -67,20 +65,17 @@ size_t Weights::bytes_of(const Allocation& one) {
   return (static_cast<size_t>(count) * dtype_size(one.dtype) + 64 + 63) / 64 * 64;
 }
 
-// One mapping for all: a mapping each would round every bias up to a huge page.
+// Zeros. One mapping for all: a mapping each would round every bias up to a huge page.
 Status Weights::allocate_tensors(const std::vector<Allocation>& wanted) {
   size_t total = 0;
   for (const Allocation& one : wanted) total += bytes_of(one);
   if (total == 0) return Status::success();
   const std::string advice =
       "Use bf16, a smaller model, an adapter, or narrower optimizer states; estimateMemory() says what a run takes.";
-  if (!planning_) GAVEL_RETURN_IF_ERROR(check_memory(total, "weights and their training state", advice));
-  auto* data = static_cast<uint8_t*>(allocate_pages(total));
-  if (data == nullptr) {
-    return Status::error(Code::out_of_memory, "Expected " + std::to_string(total) +
-                                                  " bytes for weights but the system refused them. " + advice)
-        .with("requestedBytes", std::to_string(total));
-  }
+  const char* const what = "weights and their training state";
+  if (!planning_) GAVEL_RETURN_IF_ERROR(memory_.check(total, what, advice));
+  uint8_t* data = nullptr;
+  GAVEL_RETURN_IF_ERROR(memory_.allocate(total, what, advice, &data));
   blocks_.emplace_back(data, total);
   for (const Allocation& one : wanted) {
     const Tensor& value = one.parameter->value;
@@ -88,6 +83,7 @@ Status Weights::allocate_tensors(const std::vector<Allocation>& wanted) {
     if (one.scales) *one.tensor = Tensor{data, {state_blocks(one.parameter->count())}, one.dtype};
     data += bytes_of(one);
   }
+  if (memory_.on_device()) memory_.clear(blocks_.back().first, total);
   return Status::success();
 }
 
@@ -112,11 +108,25 @@ Status Weights::ensure_gradients() {
   }
   GAVEL_RETURN_IF_ERROR(allocate_tensors(wanted));
   if (planning_) return Status::success();
-  for (Parameter* parameter : mastered) {
-    const int64_t count = parameter->count();
-    for (int64_t i = 0; i < count; ++i) parameter->master.f32()[i] = bf16_to_float(parameter->value.bf16()[i]);
+  for (Parameter* parameter : mastered) fill_master(*parameter);
+  return memory_.finish();
+}
+
+// By pieces, of which a device's memory is read and written whole.
+void Weights::fill_master(Parameter& parameter) {
+  constexpr int64_t kPiece = int64_t{1} << 20;
+  const int64_t count = parameter.count();
+  const auto flat = [](const Tensor& tensor, int64_t elements) {
+    return Tensor{tensor.data, {elements}, tensor.dtype, Layout::rows, -1};
+  };
+  const Tensor value = flat(parameter.value, count), master = flat(parameter.master, count);
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t end = std::min(count, begin + kPiece);
+    const HostRows from(memory_, value, begin, end - begin, HostRows::Use::read);
+    const HostRows to(memory_, master, begin, end - begin, HostRows::Use::write);
+    for (int64_t i = begin; i < end; ++i)
+      to.tensor().f32()[i - to.first_row()] = bf16_to_float(from.tensor().bf16()[i - from.first_row()]);
   }
-  return Status::success();
 }
 
 Status Weights::ensure_moments() {
@@ -134,17 +144,17 @@ Status Weights::ensure_moments() {
 
 void Weights::zero_gradients() {
   for (Parameter& parameter : parameters_) {
-    if (parameter.grad) std::memset(parameter.grad.data, 0, static_cast<size_t>(parameter.count()) * sizeof(float));
+    if (parameter.grad) memory_.clear(parameter.grad.data, static_cast<size_t>(parameter.count()) * sizeof(float));
   }
 }
 
 void Weights::zero_moments() {
   for (Parameter& parameter : parameters_) {
     for (const Tensor* moment : {&parameter.moment1, &parameter.moment2}) {
-      if (*moment) std::memset(moment->data, 0, static_cast<size_t>(parameter.count()) * dtype_size(moment->dtype));
+      if (*moment) memory_.clear(moment->data, static_cast<size_t>(parameter.count()) * dtype_size(moment->dtype));
     }
     for (const Tensor* scales : {&parameter.scales1, &parameter.scales2}) {
-      if (*scales) std::memset(scales->data, 0, static_cast<size_t>(scales->shape[0]) * sizeof(float));
+      if (*scales) memory_.clear(scales->data, static_cast<size_t>(scales->shape[0]) * sizeof(float));
     }
   }
 }
@@ -171,25 +181,25 @@ Parameter* Weights::find(std::string_view source, const SourceTensor** found) {
 }
 
 void Weights::initialize(uint64_t seed, double std) {
-  std::vector<float> row;
+  std::vector<float> values;
   for (Parameter& parameter : parameters_) {
     if (parameter.adapter || parameter.reward_head) continue;
+    const bool random = parameter.kind == ParameterKind::matrix || parameter.kind == ParameterKind::embedding;
     for (const SourceTensor& source : parameter.sources) {
       const int64_t cols = source_cols(source);
       const uint64_t item = hash_name(source.name);
-      row.resize(static_cast<size_t>(cols));
-      for (int64_t r = 0; r < source.shape[0]; ++r) {
-        for (int64_t c = 0; c < cols; ++c) {
-          float value = 0.0f;
-          if (parameter.kind == ParameterKind::norm) value = 1.0f;
-          if (parameter.kind == ParameterKind::matrix || parameter.kind == ParameterKind::embedding) {
-            const auto bits = random_bits({seed, item, static_cast<uint32_t>(r), static_cast<uint32_t>(c)});
-            const double u1 = (bits[0] + 0.5) * 0x1p-32, u2 = (bits[1] + 0.5) * 0x1p-32;
-            value = static_cast<float>(std * std::sqrt(-2.0 * std::log(u1)) * std::cos(6.283185307179586 * u2));
-          }
-          row[static_cast<size_t>(c)] = value;
+      // Whole panels, as they are stored.
+      for (int64_t first = 0; first < source.shape[0]; first += kPanel) {
+        const int64_t rows = std::min(kPanel, source.shape[0] - first);
+        values.assign(static_cast<size_t>(rows * cols), parameter.kind == ParameterKind::norm ? 1.0f : 0.0f);
+        for (int64_t i = 0; i < rows * cols && random; ++i) {
+          const auto bits =
+              random_bits({seed, item, static_cast<uint32_t>(first + i / cols), static_cast<uint32_t>(i % cols)});
+          const double u1 = (bits[0] + 0.5) * 0x1p-32, u2 = (bits[1] + 0.5) * 0x1p-32;
+          values[static_cast<size_t>(i)] =
+              static_cast<float>(std * std::sqrt(-2.0 * std::log(u1)) * std::cos(6.283185307179586 * u2));
         }
-        write_rows(parameter, source, TensorKind::value, r, 1, row.data());
+        write_rows(parameter, source, TensorKind::value, first, rows, values.data());
       }
     }
   }
@@ -212,15 +222,17 @@ Status Weights::copy_from(const Weights& other) {
     Parameter& to = parameter(i);
     const Parameter& from = other.parameter(i);
     const size_t count = static_cast<size_t>(to.count());
-    std::memcpy(to.value.data, from.value.data, count * dtype_size(to.dtype()));
+    memory_.copy(to.value.data, from.value.data, count * dtype_size(to.dtype()));
     if (!to.master) continue;
-    for (size_t j = 0; j < count; ++j) {
-      to.master.f32()[j] = from.master ? from.master.f32()[j] : bf16_to_float(from.value.bf16()[j]);
+    if (from.master) {
+      memory_.copy(to.master.data, from.master.data, count * sizeof(float));
+    } else {
+      fill_master(to);
     }
   }
   // The table's own rows, which come back when the adapter is switched off.
   adapter_.base_rows = other.adapter_.base_rows;
-  return Status::success();
+  return memory_.finish();
 }
 
 size_t Weights::weight_bytes() const {

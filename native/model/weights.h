@@ -8,7 +8,9 @@
 
 #include "core/status.h"
 #include "core/tensor.h"
+#include "core/tensor_memory.h"
 #include "model/adapter.h"
+#include "model/panel_copy.h"
 #include "model/training_state.h"
 
 namespace gavel {
@@ -82,6 +84,9 @@ class Weights {
   void set_training_state(const TrainingState& state) { state_ = state; }
   // Memory is reserved and stays untouched: whoever fills tensors leaves them alone.
   bool planning() const { return planning_; }
+  // Where tensors live; before the first allocation.
+  const TensorMemory& memory() const { return memory_; }
+  void set_memory(const TensorMemory& memory) { memory_ = memory; }
   void set_planning(bool planning) { planning_ = planning; }
   // Gradients (and masters of bf16 values) exist from the first call that needs them; frozen parameters have none.
   Status ensure_gradients();
@@ -98,6 +103,9 @@ class Weights {
                  int64_t rows, float* out) const;
   void write_rows(Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin, int64_t rows,
                   const float* data);
+  // The same of a value whose rows already have its dtype, without a master.
+  void write_stored_rows(Parameter& parameter, const TensorBlock& block, const void* data);
+  void read_stored_rows(const Parameter& parameter, const TensorBlock& block, void* data) const;
   // Rows and columns that a kind of a source has: those of its shape, but [blocks, 1] for scales.
   struct Extent {
     int64_t rows, cols;
@@ -123,9 +131,12 @@ class Weights {
   static size_t bytes_of(const Allocation& one);
   Status allocate_tensors(const std::vector<Allocation>& wanted);
   Tensor* tensor_of(Parameter& parameter, TensorKind kind);
+  void read_codes(const Parameter& parameter, const TensorBlock& block, TensorKind kind, float* out) const;
+  void fill_master(Parameter& parameter);
   std::vector<Parameter> parameters_;
   Adapter adapter_;
   std::vector<std::pair<void*, size_t>> blocks_;
+  TensorMemory memory_;
   DType dtype_ = DType::f32;
   TrainingState state_;
   bool planning_ = false;

@@ -1,7 +1,7 @@
 // Row-major access to weights, gradients and optimizer state in their packed order: whole tensors and ranges of rows.
 #include <array>
-#include <cstring>
 
+#include "model/host_rows.h"
 #include "model/panel_copy.h"
 #include "model/weights.h"
 #include "ops/adamw.h"
@@ -19,11 +19,9 @@ int64_t element_index(const Parameter& parameter, DType order, int64_t row, int6
   return row * cols + col;
 }
 
-// Elements of a moment: fp32, bf16 or codes of the dynamic map of its scale.
-float load_moment(const Tensor& moment, const Tensor& scales, const std::array<float, 256>& map, int64_t index) {
-  if (moment.dtype != DType::u8)
-    return moment.dtype == DType::bf16 ? bf16_to_float(moment.bf16()[index]) : moment.f32()[index];
-  return map[static_cast<const uint8_t*>(moment.data)[index]] * scales.f32()[index / kStateBlock];
+TensorBlock moved(TensorBlock block, const HostRows& held) {
+  block.row_begin -= held.first_row();
+  return block;
 }
 
 }  // namespace
@@ -60,31 +58,38 @@ Weights::Extent Weights::extent(const Parameter& parameter, const SourceTensor& 
   return {rows, rows == 0 ? 0 : source.shape.count() / rows};
 }
 
+// Elements of a moment in codes: those of the dynamic map, times the scale of their block.
+void Weights::read_codes(const Parameter& parameter, const TensorBlock& block, TensorKind kind, float* out) const {
+  const bool first = kind == TensorKind::moment1 || kind == TensorKind::codes1;
+  const Tensor& tensor = first ? parameter.moment1 : parameter.moment2;
+  const Tensor& all_scales = first ? parameter.scales1 : parameter.scales2;
+  const std::array<float, 256>& map = first ? kSignedMap : kUnsignedMap;
+  const HostRows codes(memory_, tensor, block.row_begin, block.rows, HostRows::Use::read);
+  const int64_t begin = codes.first_element(), end = begin + codes.elements();
+  const HostRows scales(memory_, all_scales, begin / kStateBlock, state_blocks(end) - begin / kStateBlock,
+                        HostRows::Use::read);
+  for (int64_t row = 0; row < block.rows; ++row) {
+    for (int64_t col = 0; col < block.cols; ++col) {
+      const int64_t index = element_index(parameter, parameter.dtype(), block.row_begin + row, block.col_begin + col);
+      const uint8_t code = static_cast<const uint8_t*>(codes.tensor().data)[index - begin];
+      float& value = out[row * block.cols + col];
+      value = code;
+      if (!is_codes(kind)) value = map[code] * scales.tensor().f32()[index / kStateBlock - scales.first_row()];
+    }
+  }
+}
+
 void Weights::read_rows(const Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin,
                         int64_t rows, float* out) const {
   const Tensor& tensor = *const_cast<Weights*>(this)->tensor_of(const_cast<Parameter&>(parameter), kind);
-  if (is_scales(kind)) {
-    std::memcpy(out, tensor.f32() + row_begin, static_cast<size_t>(rows) * sizeof(float));
-    return;
-  }
-  const int64_t cols = source_cols(source);
-  if (tensor.dtype != DType::u8) {
-    read_block(tensor, parameter.dtype(), {source.row_begin + row_begin, source.col_begin, rows, cols}, out);
+  if (is_scales(kind))
+    return memory_.download(out, tensor.f32() + row_begin, static_cast<size_t>(rows) * sizeof(float));
+  const TensorBlock block{source.row_begin + row_begin, source.col_begin, rows, source_cols(source)};
+  if (tensor.dtype == DType::u8) {
+    read_codes(parameter, block, kind, out);
   } else {
-    const bool first = kind == TensorKind::moment1;
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t col = 0; col < cols; ++col) {
-        const int64_t index =
-            element_index(parameter, parameter.dtype(), source.row_begin + row_begin + row, source.col_begin + col);
-        float& value = out[row * cols + col];
-        if (is_codes(kind)) {
-          value = static_cast<const uint8_t*>(tensor.data)[index];
-        } else {
-          value = load_moment(tensor, first ? parameter.scales1 : parameter.scales2, first ? kSignedMap : kUnsignedMap,
-                              index);
-        }
-      }
-    }
+    const HostRows held(memory_, tensor, block.row_begin, rows, HostRows::Use::read);
+    read_block(held.tensor(), parameter.dtype(), moved(block, held), out);
   }
   if (kind == TensorKind::merged)
     add_adapter_rows(*this, parameter_index(parameter.value.id), source.row_begin + row_begin, rows, out);
@@ -93,24 +98,34 @@ void Weights::read_rows(const Parameter& parameter, const SourceTensor& source, 
 void Weights::write_rows(Parameter& parameter, const SourceTensor& source, TensorKind kind, int64_t row_begin,
                          int64_t rows, const float* data) {
   Tensor& tensor = *tensor_of(parameter, kind);
-  if (is_scales(kind)) {
-    std::memcpy(tensor.f32() + row_begin, data, static_cast<size_t>(rows) * sizeof(float));
-    return;
-  }
-  const int64_t cols = source_cols(source);
-  const TensorBlock block{source.row_begin + row_begin, source.col_begin, rows, cols};
+  if (is_scales(kind)) return memory_.upload(tensor.f32() + row_begin, data, static_cast<size_t>(rows) * sizeof(float));
+  const TensorBlock block{source.row_begin + row_begin, source.col_begin, rows, source_cols(source)};
+  const HostRows held(memory_, tensor, block.row_begin, rows, HostRows::Use::write);
   if (tensor.dtype != DType::u8) {
-    write_block(tensor, parameter.dtype(), block, data);
+    write_block(held.tensor(), parameter.dtype(), moved(block, held), data);
     // A master follows its value when the value is set from outside; a checkpoint that has masters sets them after.
-    if (kind == TensorKind::value && parameter.master) write_block(parameter.master, parameter.dtype(), block, data);
+    if (kind != TensorKind::value || !parameter.master) return;
+    const HostRows master(memory_, parameter.master, block.row_begin, rows, HostRows::Use::write);
+    write_block(master.tensor(), parameter.dtype(), moved(block, master), data);
     return;
   }
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t col = 0; col < cols; ++col) {
+    for (int64_t col = 0; col < block.cols; ++col) {
       const int64_t index = element_index(parameter, parameter.dtype(), block.row_begin + row, block.col_begin + col);
-      static_cast<uint8_t*>(tensor.data)[index] = static_cast<uint8_t>(data[row * cols + col]);
+      static_cast<uint8_t*>(held.tensor().data)[index - held.first_element()] =
+          static_cast<uint8_t>(data[row * block.cols + col]);
     }
   }
+}
+
+void Weights::write_stored_rows(Parameter& parameter, const TensorBlock& block, const void* data) {
+  const HostRows held(memory_, parameter.value, block.row_begin, block.rows, HostRows::Use::write);
+  write_stored(held.tensor(), parameter.dtype(), moved(block, held), data);
+}
+
+void Weights::read_stored_rows(const Parameter& parameter, const TensorBlock& block, void* data) const {
+  const HostRows held(memory_, parameter.value, block.row_begin, block.rows, HostRows::Use::read);
+  read_stored(held.tensor(), parameter.dtype(), moved(block, held), data);
 }
 
 Status Weights::read(std::string_view source, TensorKind kind, std::vector<float>* out) const {
@@ -128,7 +143,7 @@ Status Weights::read(std::string_view source, TensorKind kind, std::vector<float
   const Extent size = extent(*parameter, *found, kind);
   out->resize(static_cast<size_t>(size.rows * size.cols));
   read_rows(*parameter, *found, kind, 0, size.rows, out->data());
-  return Status::success();
+  return memory_.finish();
 }
 
 Status Weights::write(std::string_view source, TensorKind kind, const float* data, size_t count) {
@@ -160,7 +175,7 @@ Status Weights::write(std::string_view source, TensorKind kind, const float* dat
   }
   write_rows(*parameter, *found, kind, 0, found->shape[0], data);
   refresh_token_rows(*this);
-  return Status::success();
+  return memory_.finish();
 }
 
 }  // namespace gavel

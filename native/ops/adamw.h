@@ -4,6 +4,7 @@
 // Quantization".
 #pragma once
 #include <array>
+#include <cmath>
 
 #include "core/tensor.h"
 
@@ -26,6 +27,24 @@ struct AdamW {
   float grad_scale = 1.0f;  // of global clipping
   // Random bits of stochastic rounding: a pure function of (seed, parameter, element, step).
   uint64_t seed = 0, parameter = 0;
+};
+
+// What the elements of a step share, formed in double and rounded to fp32 once: the same on every device.
+struct AdamWScalars {
+  float grad_scale, keep, weight1, beta2, weight2, inverse_root2, eps, step_size;
+
+  explicit AdamWScalars(const AdamW& p) {
+    const double correction1 = 1.0 - std::pow(p.beta1, static_cast<double>(p.step));
+    const double correction2 = 1.0 - std::pow(p.beta2, static_cast<double>(p.step));
+    grad_scale = p.grad_scale;
+    keep = static_cast<float>(1.0 - p.learning_rate * p.weight_decay);
+    weight1 = static_cast<float>(1.0 - p.beta1);
+    beta2 = static_cast<float>(p.beta2);
+    weight2 = static_cast<float>(1.0 - p.beta2);
+    inverse_root2 = static_cast<float>(1.0 / std::sqrt(correction2));
+    eps = static_cast<float>(p.eps);
+    step_size = static_cast<float>(p.learning_rate / correction1);
+  }
 };
 
 // Element i of block b draws from random_bits({seed, parameter, step, b * 128 + i % 128}): words 0 and 1 where i < 128,

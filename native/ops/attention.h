@@ -35,8 +35,16 @@ struct AttentionUnit {
   int32_t row_begin, row_end, tile_begin, tile_end;
 };
 
+// Rows [row_begin, row_end) that visit a block as their keys from key_begin on; those with fewer keys pass it by.
+struct BlockVisit {
+  int32_t row_begin, row_end, key_begin;
+};
+
+// Entries without effect make plans equally long: block -1 (a fresh one, of a copy's `to`, of a write), and tiles of no
+// rows.
 struct AttentionPlan {
   int32_t num_blocks = 0;  // blocks of a transient store
+  int32_t most_keys = 0;   // that a row sees, or some more; 0: not known
   int32_t num_fresh = 0, num_copies = 0, num_writes = 0, num_tiles = 0, num_units = 0;
   const int32_t* fresh_blocks = nullptr;  // zeroed first: a free slot must hold finite values
   const KvCopy* copies = nullptr;
@@ -48,6 +56,12 @@ struct AttentionPlan {
   // Training only:
   const AttentionUnit* units = nullptr;
   const int32_t* block_rows = nullptr;  // [num_blocks, 64]: row whose K and V fill the slot, or -1
+  // The same relations from the keys' side: who visits block b, visits[visit_begin[b] .. visit_begin[b + 1]) by
+  // ascending rows, and the slots (block * 64 + slot) of row t, slots[slot_begin[t] .. slot_begin[t + 1]).
+  const BlockVisit* visits = nullptr;
+  const int32_t* visit_begin = nullptr;  // [num_blocks + 1]
+  const int32_t* slots = nullptr;
+  const int32_t* slot_begin = nullptr;  // [T + 1]
 };
 
 // Block b, key-value head h: K tile then V tile, each 64 * D elements of the activations' dtype. D is a multiple of 16.

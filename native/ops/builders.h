@@ -1,16 +1,20 @@
 // Graph builders: what a family file calls. Each allocates its result, runs and records one op.
 #pragma once
+#include <span>
+
 #include "ops/all.h"
 #include "ops/tape.h"
 
 namespace gavel {
 
 inline Tensor embedding(Tape& tape, Tensor table, const int32_t* tokens, int64_t count, Tensor features,
-                        const int32_t* feature_rows, Tensor token_rows = {}, const int32_t* row_of_token = nullptr) {
+                        const int32_t* feature_rows, const int32_t* sources = nullptr, Tensor token_rows = {},
+                        const int32_t* row_of_token = nullptr) {
   Embedding p;
   p.table = table;
   p.features = features;
   p.tokens = tokens;
+  p.sources = sources;
   p.feature_rows = feature_rows;
   p.token_rows = token_rows;
   p.row_of_token = row_of_token;
@@ -169,8 +173,8 @@ inline Tensor attention(Tape& tape, Tensor qkv, const AttentionPlan* plan, KvSto
     const size_t bytes = static_cast<size_t>(kv_heads * 2 * store.tile_size(head_dim)) * dtype_size(qkv.dtype);
     for (const KvPage& page : kept.pages) {
       if (tape.dry()) break;
-      std::memcpy(static_cast<uint8_t*>(p.store.data) + static_cast<size_t>(page.block) * bytes,
-                  page.data + page.layer_bytes * kept.layer, bytes);
+      tape.memory().upload(static_cast<uint8_t*>(p.store.data) + static_cast<size_t>(page.block) * bytes,
+                           page.data + page.layer_bytes * kept.layer, bytes);
     }
   }
   tape.apply(Op::attention, p, {qkv.id}, p.out.id);
@@ -203,12 +207,12 @@ inline Tensor relu(Tape& tape, Tensor x) {
   return p.out;
 }
 
-// `rows` must live until the backward.
-inline Tensor gather_rows(Tape& tape, Tensor x, const int32_t* rows, int64_t count) {
+// `rows` must live until the backward. dtype: fp32 or that of x.
+inline Tensor gather_rows(Tape& tape, Tensor x, std::span<const int32_t> rows, DType dtype) {
   GatherRows p;
   p.x = x;
-  p.rows = rows;
-  p.out = tape.activation({count, x.cols()}, DType::f32);
+  p.rows = rows.data();
+  p.out = tape.activation({static_cast<int64_t>(rows.size()), x.cols()}, dtype);
   tape.apply(Op::gather_rows, p, {x.id}, p.out.id);
   return p.out;
 }

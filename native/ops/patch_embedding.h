@@ -3,6 +3,7 @@
 // chain is linear's.
 #pragma once
 #include "core/tensor.h"
+#include "ops/linear.h"
 
 namespace gavel {
 
@@ -25,5 +26,18 @@ struct PatchEmbedding {
     p.grad_bias = b.parameter(p.bias);
   }
 };
+
+// The product over the gathered pixels.
+inline Linear linear_of(const PatchEmbedding& p) {
+  Linear linear;
+  linear.out = p.out;
+  linear.x = p.gathered;
+  linear.weight = p.weight;
+  linear.bias = p.bias;
+  linear.grad_out = p.grad_out;
+  linear.grad_weight = p.grad_weight;
+  linear.grad_bias = p.grad_bias;
+  return linear;
+}
 
 }  // namespace gavel

@@ -55,5 +55,9 @@ struct OpTable {
 
 const OpTable& cpu_ops();        // native/cpu/ops_table.cpp
 const OpTable& reference_ops();  // native/reference/ops_table.cpp: plain loops in double, the oracle
+const OpTable& device_ops();     // native/ops/device_ops.cpp: the kernels of context.device
+
+// The table of the context's device.
+inline const OpTable& ops_of(const Context& context) { return context.device != nullptr ? device_ops() : cpu_ops(); }
 
 }  // namespace gavel

@@ -34,18 +34,18 @@ bool Tape::requires_grad(int32_t id) const {
   return static_cast<bool>(parameter_grads_[static_cast<size_t>(-2 - id)]);
 }
 
-Tensor Tape::block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body) {
+Tensor Tape::block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body, int64_t rows) {
   if (!status_.ok()) return x;
   if (options_.recording && !options_.checkpointing) return body(*this, x);
 
-  Tensor out = activation(x.shape, x.dtype);
+  Tensor out = activation({rows < 0 ? x.rows() : rows, x.cols()}, x.dtype);
   const size_t mark = arena_.mark();
   const bool was_recording = options_.recording;
   options_.recording = false;
   const Tensor inner = body(*this, x);
   options_.recording = was_recording;
   if (!dry() && !context_.planning && status_.ok()) {
-    std::memcpy(out.data, inner.data, static_cast<size_t>(x.shape.count()) * dtype_size(x.dtype));
+    memory().copy(out.data, inner.data, static_cast<size_t>(out.shape.count()) * dtype_size(x.dtype));
   }
   arena_.reset(mark);
   if (!options_.recording) return out;
@@ -57,7 +57,7 @@ Tensor Tape::block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body) {
                         if (requires_grad(x.id) && !grads_[static_cast<size_t>(x.id)]) {
                           const Tensor grad = acquire(x);
                           if (!dry() && !context_.planning) {
-                            std::memset(grad.data, 0, static_cast<size_t>(x.shape.count()) * dtype_size(x.dtype));
+                            memory().clear(grad.data, static_cast<size_t>(x.shape.count()) * dtype_size(x.dtype));
                           }
                           grads_[static_cast<size_t>(x.id)] = grad;
                         }

@@ -3,12 +3,12 @@
 // inner activations are dropped at once). Per-block recompute: block() keeps only the block's input and output. A
 // failure (an op without a gradient that needs one) is kept in status(); later calls do nothing. Job thread only.
 #pragma once
-#include <cstring>
 #include <functional>
 #include <vector>
 
 #include "core/arena.h"
 #include "core/status.h"
+#include "core/tensor_memory.h"
 #include "ops/registry.h"
 
 namespace gavel {
@@ -29,6 +29,8 @@ class Tape {
   bool recording() const { return options_.recording; }
   const Status& status() const { return status_; }
   Arena& arena() { return arena_; }
+  // Where its tensors are while it is not dry.
+  TensorMemory memory() const { return TensorMemory(context_); }
 
   // A new activation with an id of its own.
   Tensor activation(Shape shape, DType dtype);
@@ -47,7 +49,7 @@ class Tape {
       needed = needed || requires_grad(id);
       in_place = in_place || id == output;
     }
-    if (!dry()) ops_[op].forward(context_, &parameters);
+    run(ops_[op].forward, &parameters);
     if (!needed) return;
     requires_[static_cast<size_t>(output)] = 1;
     if (!options_.recording) return;
@@ -61,8 +63,8 @@ class Tape {
   }
 
   // Runs `body` as one block: a unit of recompute when recording with checkpointing, of memory reuse when not
-  // recording. The result must have the shape and dtype of x.
-  Tensor block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body);
+  // recording. The result must have the dtype of x and `rows` rows of its width (-1: as many as x).
+  Tensor block(Tensor x, const std::function<Tensor(Tape&, Tensor)>& body, int64_t rows = -1);
 
   // The gradient buffer of an output, for the caller to fill before backward().
   Tensor seed(const Tensor& output);
@@ -95,12 +97,16 @@ class Tape {
     size_t size, offset;
   };
 
+  // A device is told of dry runs too: it measures.
+  void run(void (*kernel)(Context&, const void*), const void* parameters) {
+    if (!dry() || context_.device != nullptr) kernel(context_, parameters);
+  }
   template <class Parameters>
   void backward_of(Op op, Parameters& parameters) {
     if constexpr (requires(Binder & binder) { Parameters::bind(parameters, binder); }) {
       Binder binder(*this);
       Parameters::bind(parameters, binder);
-      if (!dry() && status_.ok()) ops_[op].backward(context_, &parameters);
+      if (status_.ok()) run(ops_[op].backward, &parameters);
     }
   }
   void run_backward(size_t first_entry);

@@ -15,6 +15,7 @@ class Rows {
   explicit Rows(const Attention& p) : p_(p), plan_(*p.plan), slots_(static_cast<size_t>(plan_.num_blocks) * kKeyBlock) {
     for (int32_t i = 0; i < plan_.num_writes; ++i) {
       const KvWrite& write = plan_.writes[i];
+      if (write.block < 0) continue;
       slots_[static_cast<size_t>(write.block) * kKeyBlock + static_cast<size_t>(write.slot)] = write.row;
     }
   }

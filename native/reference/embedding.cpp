@@ -9,7 +9,7 @@ void embedding_forward(Context&, const Embedding& p) {
     const bool feature = p.feature_rows != nullptr && p.feature_rows[t] >= 0;
     for (int64_t k = 0; k < columns; ++k) {
       const double value = feature ? load(p.features, p.feature_rows[t] * columns + k)
-                                   : load(p.table, place(p.table, p.tokens[t], k, p.table.dtype));
+                                   : load(p.table, place(p.table, token_of(p.tokens, p.sources, t), k, p.table.dtype));
       store(p.out, t * columns + k, value);
     }
   }
@@ -25,9 +25,10 @@ void embedding_backward(Context&, const Embedding& p) {
     for (int64_t k = 0; k < columns; ++k) {
       const double grad = load(p.grad_out, t * columns + k);
       if (feature && p.grad_features) store(p.grad_features, p.feature_rows[t] * columns + k, grad);
-      if (!feature && p.grad_token_rows && p.row_of_token[p.tokens[t]] >= 0)
-        put(p.grad_token_rows, p.row_of_token[p.tokens[t]] * columns + k, grad, true);
-      if (!feature && p.grad_table) put(p.grad_table, place(p.table, p.tokens[t], k, p.table.dtype), grad, true);
+      if (!feature && p.grad_token_rows && p.row_of_token[token_of(p.tokens, p.sources, t)] >= 0)
+        put(p.grad_token_rows, p.row_of_token[token_of(p.tokens, p.sources, t)] * columns + k, grad, true);
+      if (!feature && p.grad_table)
+        put(p.grad_table, place(p.table, token_of(p.tokens, p.sources, t), k, p.table.dtype), grad, true);
     }
   }
 }

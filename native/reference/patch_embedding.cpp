@@ -2,22 +2,6 @@
 #include "reference/kernels.h"
 
 namespace gavel::reference {
-namespace {
-
-Linear as_linear(const PatchEmbedding& p) {
-  Linear linear;
-  linear.out = p.out;
-  linear.x = p.gathered;
-  linear.weight = p.weight;
-  linear.bias = p.bias;
-  linear.grad_out = p.grad_out;
-  linear.grad_weight = p.grad_weight;
-  linear.grad_bias = p.grad_bias;
-  return linear;
-}
-
-}  // namespace
-
 void patch_embedding_forward(Context& context, const PatchEmbedding& p) {
   const int64_t columns = p.weight.cols();
   for (int64_t row = 0; row < p.gathered.rows(); ++row) {
@@ -31,9 +15,9 @@ void patch_embedding_forward(Context& context, const PatchEmbedding& p) {
       }
     }
   }
-  linear_forward(context, as_linear(p));
+  linear_forward(context, linear_of(p));
 }
 
-void patch_embedding_backward(Context& context, const PatchEmbedding& p) { linear_backward(context, as_linear(p)); }
+void patch_embedding_backward(Context& context, const PatchEmbedding& p) { linear_backward(context, linear_of(p)); }
 
 }  // namespace gavel::reference

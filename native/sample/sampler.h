@@ -63,6 +63,9 @@ struct SampleStats {
   double tail_seconds = 0;                                      // of decoding, with fewer than kTailRows rows
   size_t kv_bytes = 0, buffer_bytes = 0, activation_bytes = 0;  // buffers: logits and hidden rows
   ReuseStats reused;
+  // On a device: steps that launched a graph of an earlier one, graphs made, and how often the host waited for all that
+  // was enqueued. Steps are not among the waits: their results are read one step late.
+  int64_t replayed_steps = 0, captured_graphs = 0, device_waits = 0;
 };
 
 class Sampler {

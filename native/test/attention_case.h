@@ -3,7 +3,6 @@
 #include <random>
 #include <vector>
 
-#include "cpu/kernels.h"
 #include "model/attention_plan.h"
 #include "reference/kernels.h"
 #include "test/op_test.h"
@@ -60,6 +59,18 @@ struct AttentionCase {
   AttentionCase(const AttentionCase&) = delete;
   int64_t rows() const { return static_cast<int64_t>(plan.row_keys.size()); }
 };
+
+// What the device under test made of `one`, against the double reference.
+inline void check_forward_result(AttentionCase& one, DType dtype) {
+  const std::vector<double> out = one.out.doubles(), lse = one.lse.doubles();
+  one.out.poison();
+  one.lse.poison();
+  TestContext context;
+  reference::attention_forward(context, one.p);
+  // bf16: p and out are rounded to 8 bits.
+  CHECK_RELATIVE_L2(out, one.out.doubles(), dtype == DType::f32 ? 1e-6 : 4e-3);
+  CHECK_MAX_ABS(lse, one.lse.doubles(), 4e-6);
+}
 
 // Consecutive groups given by prompt length and completion lengths.
 struct GroupShape {

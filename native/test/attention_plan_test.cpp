@@ -1,5 +1,6 @@
 #include "model/attention_plan.h"
 
+#include <array>
 #include <map>
 #include <vector>
 
@@ -125,6 +126,59 @@ TEST("attention plan: pages are opened once, when their first slot is written") 
   CHECK_EQ(plan.writes[1].block, 8);
   CHECK_EQ(plan.writes[1].slot, 35);
   CHECK(plan.row_keys == (List{129, 100}));
+}
+
+TEST("attention plan: visits and slots are the tiles' and writes' relations from the keys' side") {
+  const RowRange completions[] = {{70, 75}, {75, 145}, {145, 146}};
+  PlanBuilder builder(200, 32);
+  builder.add_group({0, 70}, completions);
+  builder.add_segment({146, 200});
+  const OwnedPlan plan = std::move(builder).finish();
+  std::map<std::array<int32_t, 3>, int32_t> seen, visited;  // row, block, first key
+  for (const QueryTile& tile : plan.tiles) {
+    for (int32_t row = tile.row_begin; row < tile.row_begin + tile.row_count; ++row) {
+      const auto at = static_cast<size_t>(row);
+      for (int32_t index = 0; index * kKeyBlock < plan.row_keys[at]; ++index) {
+        const int32_t place =
+            index < tile.shared_count ? tile.shared_begin + index : plan.row_tail[at] + index - tile.shared_count;
+        ++seen[{row, plan.block_ids[static_cast<size_t>(place)], index * kKeyBlock}];
+      }
+    }
+  }
+  for (int32_t block = 0; block < plan.num_blocks; ++block) {
+    const auto at = static_cast<size_t>(block);
+    for (int32_t i = plan.visit_begin[at]; i < plan.visit_begin[at + 1]; ++i) {
+      const BlockVisit& visit = plan.visits[static_cast<size_t>(i)];
+      for (int32_t row = visit.row_begin; row < visit.row_end; ++row) {
+        if (plan.row_keys[static_cast<size_t>(row)] > visit.key_begin) ++visited[{row, block, visit.key_begin}];
+      }
+    }
+  }
+  CHECK(seen == visited);
+  size_t slots = 0;
+  for (size_t row = 0; row + 1 < plan.slot_begin.size(); ++row) {
+    for (int32_t i = plan.slot_begin[row]; i < plan.slot_begin[row + 1]; ++i, ++slots)
+      CHECK_EQ(plan.block_rows[static_cast<size_t>(plan.slots[static_cast<size_t>(i)])], static_cast<int32_t>(row));
+  }
+  CHECK_EQ(slots, plan.writes.size());
+}
+
+TEST("attention plan: tiles of some rows are their runs, with what those share") {
+  const RowRange completions[] = {{70, 75}, {75, 145}};
+  PlanBuilder builder(145, 32);
+  builder.add_group({0, 70}, completions);
+  const OwnedPlan plan = std::move(builder).finish();
+  const List rows{69, 71, 72, 74, 75, 106, 107, 144};
+  List found, sizes;
+  for (const QueryTile& tile : tiles_of_rows(plan.view(), rows)) {
+    sizes.push_back(tile.row_count);
+    CHECK_EQ(tile.shared_count, 1);
+    for (int32_t row = 0; row < tile.row_count; ++row) found.push_back(tile.row_begin + row);
+  }
+  CHECK(found == rows);
+  // A tile ends at 75, another at 107.
+  CHECK(sizes == (List{1, 2, 1, 1, 1, 1, 1}));
+  CHECK(tiles_of_rows(plan.view(), {}).empty());
 }
 
 }  // namespace gavel::test

@@ -25,14 +25,13 @@ struct Register {
 
 }  // namespace gavel::test
 
-#define GAVEL_TEST_NAME2(line) gavel_test_##line
-#define GAVEL_TEST_NAME(line) GAVEL_TEST_NAME2(line)
-#define GAVEL_REGISTER_NAME2(line) gavel_register_##line
-#define GAVEL_REGISTER_NAME(line) GAVEL_REGISTER_NAME2(line)
-#define TEST(name)                                                                                     \
-  static void GAVEL_TEST_NAME(__LINE__)();                                                             \
-  static const ::gavel::test::Register GAVEL_REGISTER_NAME(__LINE__)(name, GAVEL_TEST_NAME(__LINE__)); \
-  static void GAVEL_TEST_NAME(__LINE__)()
+// Numbered by a counter: cases of a header and of the file that includes it may stand in lines of one number.
+#define GAVEL_TEST(name, number)                                                           \
+  static void gavel_test_##number();                                                       \
+  static const ::gavel::test::Register gavel_register_##number(name, gavel_test_##number); \
+  static void gavel_test_##number()
+#define GAVEL_NUMBERED_TEST(name, number) GAVEL_TEST(name, number)
+#define TEST(name) GAVEL_NUMBERED_TEST(name, __COUNTER__)
 
 #define CHECK(condition)                                                              \
   do {                                                                                \

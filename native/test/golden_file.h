@@ -17,15 +17,30 @@ class GoldenFile {
   explicit GoldenFile(const std::string& name) {
     const std::string here = __FILE__;  // <root>/native/test/golden_file.h
     const std::string root = here.substr(0, here.rfind("native/test/"));
-    std::ifstream file(root + "test/goldens/" + name + ".safetensors", std::ios::binary);
+    const std::string path = "test/goldens/" + name + ".safetensors";
+    std::ifstream file(root + path, std::ios::binary);
+    // A compiler cache may have made __FILE__ relative to the build: then the tests run from the root.
+    if (!file) file.open(path, std::ios::binary);
     bytes_.assign(std::istreambuf_iterator<char>(file), {});
     if (bytes_.size() < 8) {
-      fail(__FILE__, __LINE__, "cannot read golden file " + root + "test/goldens/" + name + ".safetensors");
+      fail(__FILE__, __LINE__, "cannot read golden file " + root + path);
       bytes_.assign(8, '\0');
     }
     uint64_t header = 0;
     std::memcpy(&header, bytes_.data(), 8);
     header_ = std::string(bytes_.data() + 8, header);
+  }
+
+  // Names that begin with `prefix`, without it, in the file's order.
+  std::vector<std::string> names(const std::string& prefix) const {
+    std::vector<std::string> found;
+    const std::string quoted = '"' + prefix;
+    for (size_t at = header_.find(quoted); at != std::string::npos; at = header_.find(quoted, at + 1)) {
+      const size_t begin = at + quoted.size(), end = header_.find('"', begin);
+      if (end == std::string::npos) break;
+      if (header_.compare(end, 3, "\":{") == 0) found.push_back(header_.substr(begin, end - begin));
+    }
+    return found;
   }
 
   // Values of a tensor, row-major; fails the test when it is not there.

@@ -135,6 +135,25 @@ TEST("an arena that shrinks gives memory back, keeps its place and grows again")
   CHECK(arena.allocate(kLarge) == first);
 }
 
+TEST("an arena at rest is spared for others, and what is in use is not") {
+  constexpr size_t kHeld = size_t{32} << 20;
+  Arena resting, working;
+  CHECK(resting.reserve(kHeld).ok());
+  CHECK(working.reserve(kHeld).ok());
+  void* const used = working.allocate(kHeld);
+  std::memset(resting.allocate(kHeld), 1, kHeld);
+  std::memset(used, 2, kHeld);
+  resting.reset();
+  const size_t before = resident_bytes();
+  CHECK(!check_memory(size_t{1} << 60, "a test", "").ok());
+  CHECK_EQ(resting.capacity(), size_t{0});
+  CHECK_EQ(working.capacity(), kHeld);
+  CHECK(before - resident_bytes() + (size_t{4} << 20) > kHeld);
+  CHECK_EQ(static_cast<uint8_t*>(used)[kHeld - 1], uint8_t{2});
+  CHECK(resting.reserve(kHeld).ok());
+  CHECK(resting.allocate(kHeld) != nullptr);
+}
+
 TEST("small allocations take small pages") {
   const size_t before = resident_bytes();
   std::vector<void*> made;

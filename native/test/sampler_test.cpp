@@ -1,9 +1,11 @@
 // The sampler's bounds: what it may take is checked before it runs, and strings end a completion where they are whole.
 #include "sample/sampler.h"
 
+#include <limits>
 #include <map>
 
 #include "core/memory.h"
+#include "sample/kv_pool.h"
 #include "test/check.h"
 
 namespace gavel::test {
@@ -14,16 +16,16 @@ struct Engine {
   Scratch scratch;
   Context context{&pool, &scratch, detect_isa(), detect_amx()};
   std::unique_ptr<Model> model;
+  ModelConfig config;
   FlushDenormals flush;
 
   Engine() {
-    ModelConfig config;
     config.family = "qwen2";
     config.numbers = {{"vocab_size", {130}},      {"hidden_size", {32}},        {"intermediate_size", {48}},
                       {"num_hidden_layers", {2}}, {"num_attention_heads", {2}}, {"num_key_value_heads", {1}},
                       {"head_dim", {16}},         {"tie_word_embeddings", {1}}};
     config.prompt_cache_bytes = 1 << 20;
-    const Status status = Model::create(config, &model);
+    const Status status = Model::create(config, nullptr, &model);
     if (!status.ok()) fail(__FILE__, __LINE__, status.message);
     model->weights().initialize(3, 0.2);
   }
@@ -78,6 +80,29 @@ TEST("sampler: keys and values beyond the memory there is are refused with both 
   CHECK_EQ(done.size(), size_t{4});
 }
 
+TEST("sampler: counts of any size are refused or cut to the model's positions, never wrapped around") {
+  Engine engine;
+  std::map<std::pair<int32_t, int32_t>, Completion> done;
+  SampleStats stats;
+  constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
+  SampleSettings settings;
+  for (const auto& [count, rows] : {std::pair{1, kMost}, {kMost, 1}, {kMost, kMost}, {7, 256}}) {
+    settings.max_rows = rows;
+    const Status status = engine.run({request_of(count, kMost), request_of(count, kMost)}, settings, &done, &stats);
+    CHECK(status.code == Code::out_of_memory);
+    CHECK(done.empty());
+  }
+  ModelConfig limited = engine.config;
+  limited.numbers["max_position_embeddings"] = {40};
+  CHECK(Model::create(limited, nullptr, &engine.model).ok());
+  engine.model->weights().initialize(3, 0.2);
+  settings.max_rows = 4;
+  CHECK(engine.run({request_of(2, kMost)}, settings, &done, &stats).ok());
+  CHECK_EQ(done.size(), size_t{2});
+  for (const auto& [key, completion] : done) CHECK_EQ(completion.tokens.size(), size_t{37});
+  CHECK_EQ(stats.kv_bytes, 3 * 2 * static_cast<size_t>(KvPool::page_bytes(engine.model->architecture(), DType::f32)));
+}
+
 TEST("sampler: a completion ends with the token that completes a stop string, wherever tokens cut it") {
   Engine engine;
   SampleSettings settings = settings_with_texts();
@@ -105,6 +130,22 @@ TEST("sampler: a completion ends with the token that completes a stop string, wh
     across += found && text.find("7.") == std::string::npos ? 1 : 0;
   }
   CHECK(stopped > 20 && across > 0);
+}
+
+TEST("sampler: a ban of every token is refused, of all but one it draws that one") {
+  Engine engine;
+  std::map<std::pair<int32_t, int32_t>, Completion> done;
+  SampleStats stats;
+  SampleSettings settings;
+  for (int32_t token = 0; token < 200; ++token) {
+    if (token != 7) settings.banned_tokens.push_back(token);
+  }
+  CHECK(engine.run({request_of(1, 3)}, settings, &done, &stats).ok());
+  CHECK(done.at({0, 0}).tokens == std::vector<int32_t>({7, 7, 7}));
+  settings.banned_tokens.push_back(7);
+  const Status status = engine.run({request_of(1, 3)}, settings, &done, &stats);
+  CHECK(status.code == Code::invalid_argument);
+  CHECK(status.message.find("at least one token") != std::string::npos);
 }
 
 TEST("sampler: stop strings without the bytes of tokens, or empty ones, are refused") {

@@ -46,6 +46,11 @@ Status check_grpo(const GrpoObjective& objective, const std::string& name, const
   };
   for (const GroupInput& group : groups) {
     for (const CompletionInput& completion : group.completions) {
+      if (!completion.has_advantage) {
+        return Status::error(Code::invalid_argument,
+                             "Expected `advantage` of every completion because `" + name +
+                                 "` trains on it but received one without. Give 0 where nothing is to be learned.");
+      }
       const size_t tokens = completion.tokens.size();
       if (objective.loss.beta != 0 && completion.reference_logprobs.size() != tokens) {
         return demand("referenceLogprobs", " because beta is not 0,", completion.reference_logprobs.size(), tokens,

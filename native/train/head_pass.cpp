@@ -36,13 +36,25 @@ void HeadPass::to_targets(size_t begin, size_t end) {
   }
 }
 
+void HeadPass::attach(HeadLogprob* head) {
+  head->logprob = logprob_.data();
+  head->log_normalizer = normalizer_.data();
+  head->entropy = entropy_.empty() ? nullptr : entropy_.data();
+  head->grad_logprob = grad_logprob_.data();
+  head->grad_entropy = grad_entropy_.empty() ? nullptr : grad_entropy_.data();
+}
+
+void HeadPass::measure(Context& context, HeadLogprob head) {
+  if (context.device == nullptr) return;
+  attach(&head);
+  const OpRow& op = ops_of(context)[Op::head_logprob];
+  op.forward(context, &head);
+  op.backward(context, &head);
+}
+
 HeadLogprob HeadPass::run(Context& context, HeadLogprob head) {
-  head.logprob = logprob_.data();
-  head.log_normalizer = normalizer_.data();
-  head.entropy = entropy_.empty() ? nullptr : entropy_.data();
-  head.grad_logprob = grad_logprob_.data();
-  head.grad_entropy = grad_entropy_.empty() ? nullptr : grad_entropy_.data();
-  const OpRow& op = cpu_ops()[Op::head_logprob];
+  attach(&head);
+  const OpRow& op = ops_of(context)[Op::head_logprob];
   const auto apply = [&] { step_.apply(batch_, logprobs_, entropies_, &grad_logprobs_, &grad_entropies_); };
   if (!step_.token_local()) {
     op.forward(context, &head);

@@ -18,9 +18,12 @@ class HeadPass {
   // Log-probs, the step's loss and metrics, and the gradients that `head` has tensors for. One pass where the
   // objectives are token-local, else two: same bits. Returns `head` with what was computed for it.
   HeadLogprob run(Context& context, HeadLogprob head);
+  // Tells a device what run() will take.
+  void measure(Context& context, HeadLogprob head);
   const std::vector<float>& logprobs() const { return logprobs_; }  // [completion tokens]
 
  private:
+  void attach(HeadLogprob* head);
   void to_tokens(size_t begin, size_t end);
   void to_targets(size_t begin, size_t end);
 

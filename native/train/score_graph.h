@@ -10,6 +10,12 @@
 
 namespace gavel {
 
+inline std::vector<float> values_of(const TensorMemory& memory, const Tensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.shape.count()));
+  memory.download(values.data(), tensor.data, values.size() * sizeof(float));
+  return values;
+}
+
 struct ScoreGraph {
   Tensor states;                // [S, hidden]
   std::vector<Tensor> outputs;  // [S, 2] by head
@@ -18,19 +24,25 @@ struct ScoreGraph {
     ScoreGraph graph;
     const std::vector<int32_t>& rows = pack.reward_rows();
     if (rows.empty()) return graph;
-    graph.states = gather_rows(tape, hidden, rows.data(), static_cast<int64_t>(rows.size()));
+    graph.states = gather_rows(tape, hidden, rows, DType::f32);
     for (int32_t h = 0; h < model.reward_head().count(); ++h)
       graph.outputs.push_back(model.reward_head().forward(tape, model.weights(), graph.states, h));
     return graph;
   }
-  // Column 0 is mu, 1 log sigma; [S, H].
+  // What every head made, [S, 2] each.
+  std::vector<std::vector<float>> values(const Tape& tape) const {
+    std::vector<std::vector<float>> all;
+    for (const Tensor& output : outputs) all.push_back(values_of(tape.memory(), output));
+    return all;
+  }
+  // Of them, column 0 is mu, 1 log sigma; [S, H].
   template <class Real>
-  std::vector<Real> column(int32_t which) const {
-    std::vector<Real> values;
-    for (int64_t s = 0; s < (outputs.empty() ? 0 : outputs.front().rows()); ++s) {
-      for (const Tensor& output : outputs) values.push_back(static_cast<Real>(output.f32()[2 * s + which]));
+  static std::vector<Real> column(const std::vector<std::vector<float>>& values, size_t which) {
+    std::vector<Real> chosen;
+    for (size_t at = which; at < (values.empty() ? 0 : values.front().size()); at += 2) {
+      for (const std::vector<float>& head : values) chosen.push_back(static_cast<Real>(head[at]));
     }
-    return values;
+    return chosen;
   }
   bool requires_grad(const Tape& tape) const {
     return std::any_of(outputs.begin(), outputs.end(),
@@ -42,11 +54,13 @@ struct ScoreGraph {
     for (size_t h = 0; h < outputs.size(); ++h) {
       if (!tape.requires_grad(outputs[h].id)) continue;
       const Tensor grad = tape.seed(outputs[h]);
-      for (int64_t s = 0; s < outputs[h].rows() && fills; ++s) {
-        const size_t at = static_cast<size_t>(s) * outputs.size() + h;
-        grad.f32()[2 * s] = static_cast<float>(grad_mu[at]);
-        grad.f32()[2 * s + 1] = static_cast<float>(grad_log_sigma[at]);
+      if (!fills) continue;
+      std::vector<float> pairs;
+      for (size_t at = h; at < grad_mu.size(); at += outputs.size()) {
+        pairs.push_back(static_cast<float>(grad_mu[at]));
+        pairs.push_back(static_cast<float>(grad_log_sigma[at]));
       }
+      tape.memory().upload(grad.data, pairs.data(), pairs.size() * sizeof(float));
     }
   }
 };

@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <span>
 
 #include "model/pack.h"
+#include "model/planned_run.h"
 #include "ops/builders.h"
 #include "train/head_pass.h"
 #include "train/micro_batches.h"
 #include "train/objectives.h"
-#include "train/planned_run.h"
 #include "train/score_graph.h"
 
 namespace gavel {
@@ -101,20 +100,20 @@ Status Trainer::logprobs(const std::vector<GroupInput>& groups, const StepOption
   for (const auto& batch :
        micro_batches(groups, {}, options.max_tokens_per_micro_batch, model_.architecture().reward_token)) {
     if (aborted.load(std::memory_order_relaxed)) return aborted_status();
-    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch, &reuse));
+    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch, Reads::log_probs, &reuse));
     const PackTargets& targets = pack.targets();
     const size_t count = targets.rows.size();
     std::vector<float> logprob(count), normalizer(count), entropy(options.entropy ? count : 0);
     GAVEL_RETURN_IF_ERROR(run_pass([&] {
-      Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
+      Tape tape(context_, ops_of(context_), model_.arena(), no_grads, {});
       VisionFeatures features;
       const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view(), &features);
       GAVEL_RETURN_IF_ERROR(Status(tape.status()));
-      if (tape.dry()) return Status::success();
-      pack.keep_features(features, &reuse);
+      if (tape.dry() && context_.device == nullptr) return Status::success();
+      if (!tape.dry()) pack.keep_features(features, &reuse);
       HeadLogprob head = head_of(model_, hidden, targets, logprob.data(), normalizer.data());
       head.entropy = options.entropy ? entropy.data() : nullptr;
-      cpu_ops()[Op::head_logprob].forward(context_, &head);
+      ops_of(context_)[Op::head_logprob].forward(context_, &head);
       return Status::success();
     }));
     const size_t first = result->logprobs.size();
@@ -139,24 +138,31 @@ Status Trainer::logits(const GroupInput& group, bool adapter_off, const std::ato
   const std::vector<Tensor> no_grads(static_cast<size_t>(model_.weights().size()));
   const GroupInput* groups[] = {&group};
   Pack pack;
-  GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), groups));
+  GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), groups, Reads::log_probs));
   const size_t count = pack.targets().rows.size(), vocabulary = static_cast<size_t>(model_.architecture().vocabulary);
-  std::vector<float> logprob(count), normalizer(count), rows(count * vocabulary);
+  std::vector<float> logprob(count), normalizer(count);
+  Pages rows;
+  GAVEL_RETURN_IF_ERROR(rows.reserve(model_.weights().memory(), std::max<size_t>(1, count * vocabulary) * sizeof(float),
+                                     "logits", "Ask for a shorter completion's."));
   GAVEL_RETURN_IF_ERROR(run_pass([&] {
-    Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
+    Tape tape(context_, ops_of(context_), model_.arena(), no_grads, {});
     const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view());
     GAVEL_RETURN_IF_ERROR(Status(tape.status()));
-    if (tape.dry()) return Status::success();
+    if (tape.dry() && context_.device == nullptr) return Status::success();
     HeadLogprob head = head_of(model_, hidden, pack.targets(), logprob.data(), normalizer.data());
-    head.logits = rows.data();
-    cpu_ops()[Op::head_logprob].forward(context_, &head);
+    head.logits = reinterpret_cast<float*>(rows.data());
+    ops_of(context_)[Op::head_logprob].forward(context_, &head);
     return Status::success();
   }));
-  out->resize(rows.size());
+  out->resize(count * vocabulary);
+  const size_t row_bytes = vocabulary * sizeof(float);
+  std::vector<TensorMemory::Transfer> transfers;
   for (size_t r = 0; r < count; ++r) {
-    std::memcpy(out->data() + static_cast<size_t>(pack.targets().output[r]) * vocabulary, rows.data() + r * vocabulary,
-                vocabulary * sizeof(float));
+    transfers.push_back({out->data() + static_cast<size_t>(pack.targets().output[r]) * vocabulary,
+                         rows.data() + r * row_bytes, row_bytes});
   }
+  model_.weights().memory().download(transfers);
+  GAVEL_RETURN_IF_ERROR(model_.weights().memory().finish());
   return check_finite(*out, vocabulary);
 }
 
@@ -205,16 +211,17 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
   const std::vector<Tensor> grads = gradients_of(weights);
   const std::vector<size_t> first_tokens = first_completion_tokens(groups);
   if (speaks) result->logprobs.resize(first_tokens.back());
+  const Reads wanted = !ranking.active() ? Reads::log_probs : speaks ? Reads::both : Reads::scores;
   Pack pack;
   for (const auto& batch : batches) {
     if (aborted.load(std::memory_order_relaxed)) status = aborted_status();
-    if (status.ok()) status = pack.build(model_.architecture(), batch, kept, true);
+    if (status.ok()) status = pack.build(model_.architecture(), batch, wanted, kept, true);
     if (!status.ok()) break;
     const PackTargets& targets = pack.targets();
     HeadPass head_pass(step, batch, targets, static_cast<size_t>(completion_tokens_of(batch)));
     weights.adapter().first_row = dropout_rows_;
     status = run_pass([&] {
-      Tape tape(context_, cpu_ops(), model_.arena(), grads, {true, options.activation_checkpointing});
+      Tape tape(context_, ops_of(context_), model_.arena(), grads, {true, options.activation_checkpointing});
       VisionFeatures features;
       const Tensor hidden = model_.architecture().forward(tape, weights, pack.view(), &features);
       if (!tape.dry() && tape.status().ok()) pack.keep_features(features, &reuse);
@@ -225,7 +232,8 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
         const bool fills = !tape.dry() && !context_.planning;
         std::vector<double> grad_mu, grad_log_sigma;
         if (fills) {
-          const std::vector<double> mu = scores.column<double>(0), log_sigma = scores.column<double>(1);
+          const auto values = scores.values(tape);
+          const std::vector<double> mu = scores.column<double>(values, 0), log_sigma = scores.column<double>(values, 1);
           grad_mu.resize(mu.size());
           grad_log_sigma.resize(mu.size());
           ranking.apply(batch, mu, log_sigma, &grad_mu, &grad_log_sigma);
@@ -236,7 +244,11 @@ Status Trainer::forward_backward(const std::vector<GroupInput>& groups, const st
         HeadLogprob head = head_of(model_, hidden, targets, nullptr, nullptr);
         head.grad_weight = grads[static_cast<size_t>(model_.architecture().head)];
         if (tape.requires_grad(hidden.id)) head.grad_hidden = tape.seed(hidden);
-        if (!tape.dry()) add_token_row_gradients(weights, head_pass.run(context_, head));
+        if (tape.dry()) {
+          head_pass.measure(context_, head);
+        } else {
+          add_token_row_gradients(weights, head_pass.run(context_, head));
+        }
       }
       if (tape.requires_grad(hidden.id) || scores.requires_grad(tape)) tape.backward();
       return Status(tape.status());
@@ -286,21 +298,22 @@ Status Trainer::score(const std::vector<GroupInput>& groups, const StepOptions& 
   Pack pack;
   for (const auto& batch : micro_batches(groups, {}, options.max_tokens_per_micro_batch, reward_token)) {
     if (aborted.load(std::memory_order_relaxed)) return aborted_status();
-    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch, &reuse));
+    GAVEL_RETURN_IF_ERROR(pack.build(model_.architecture(), batch, Reads::scores, &reuse));
     GAVEL_RETURN_IF_ERROR(run_pass([&] {
-      Tape tape(context_, cpu_ops(), model_.arena(), no_grads, {});
+      Tape tape(context_, ops_of(context_), model_.arena(), no_grads, {});
       VisionFeatures features;
       const Tensor hidden = model_.architecture().forward(tape, model_.weights(), pack.view(), &features);
       const ScoreGraph scores = ScoreGraph::build(tape, model_, hidden, pack);
       GAVEL_RETURN_IF_ERROR(Status(tape.status()));
       if (tape.dry() || context_.planning) return Status::success();
       pack.keep_features(features, &reuse);
-      const std::vector<float> mu = scores.column<float>(0), log_sigma = scores.column<float>(1);
+      const auto values = scores.values(tape);
+      const std::vector<float> mu = scores.column<float>(values, 0), log_sigma = scores.column<float>(values, 1);
       result->mu.insert(result->mu.end(), mu.begin(), mu.end());
       result->log_sigma.insert(result->log_sigma.end(), log_sigma.begin(), log_sigma.end());
       if (states) {
-        const float* rows = scores.states.f32();
-        result->states.insert(result->states.end(), rows, rows + scores.states.shape.count());
+        const std::vector<float> rows = values_of(tape.memory(), scores.states);
+        result->states.insert(result->states.end(), rows.begin(), rows.end());
       }
       result->count += scores.states.rows();
       return Status::success();
@@ -332,7 +345,8 @@ Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult*
   }
   bool finite = true;
   GlobalNorm norm{grads.data(), counts.data(), static_cast<int32_t>(grads.size()), &result->grad_norm, &finite};
-  cpu_ops()[Op::global_norm].forward(context_, &norm);
+  ops_of(context_)[Op::global_norm].forward(context_, &norm);
+  GAVEL_RETURN_IF_ERROR(weights.memory().finish());
   result->step = step_;
   result->applied = finite && std::isfinite(result->grad_norm);
   if (result->applied) {
@@ -364,13 +378,13 @@ Status Trainer::optimizer_step(const OptimizerOptions& options, OptimizerResult*
       update.weight_decay = decays ? options.weight_decay : 0.0;
       update.step = step_;
       update.grad_scale = static_cast<float>(scale);
-      cpu_ops()[Op::adamw].forward(context_, &update);
+      ops_of(context_)[Op::adamw].forward(context_, &update);
     }
   }
   refresh_token_rows(weights);
   dropout_rows_ = 0;
   weights.zero_gradients();
-  return Status::success();
+  return weights.memory().finish();
 }
 
 }  // namespace gavel

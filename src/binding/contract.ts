@@ -4,6 +4,8 @@
  * promise carries a GavelError (the addon throws through the class given to `setErrorClass`).
  * Legend: P prompt tokens, C completion tokens, G samples of a group, V vocabulary, H hidden size.
  */
+import type { NativeKernels } from './contract-kernels.js';
+import type { NativeObjective } from './contract-objectives.js';
 
 /** A picture or a video; their placeholders stand in the prompt in the same order. */
 export interface NativeImage {
@@ -115,101 +117,6 @@ export interface NativeReuse {
   /** Pictures and videos that the vision tower did not see. */
   images: number;
 }
-
-export type NativeLossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'cispo' | 'sapo' | 'luspo' | 'vespo';
-
-export interface NativeGrpoObjective {
-  kind: 'grpo';
-  weight: number;
-  lossType: NativeLossType;
-  importanceSampling: 'token' | 'sequence';
-  epsilonLow: number;
-  epsilonHigh: number;
-  /** 0 is off. */
-  delta: number;
-  /** Where the advantage A is negative the loss is at most dualClip |A|; > 1. Default: 0, off. */
-  dualClip?: number;
-  beta: number;
-  /** With d = reference - logprob: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - d - 1. Default: 'k3'. */
-  klEstimator?: 'k1' | 'k2' | 'k3';
-  klBiasCorrection: boolean;
-  /** 0 is off. */
-  klClamp: number;
-  maxCompletionLength: number;
-  /** Weight of the mean entropy of the step's active tokens, which is subtracted from the loss. Default: 0. */
-  entropyCoef?: number;
-  /** Share of the step's active tokens that is trained: those of highest entropy, in (0, 1]. Default: 1, off. */
-  topEntropyQuantile?: number;
-  /** Active tokens of lower entropy (nats) are not trained: for a step of several calls. Default: off. */
-  entropyThreshold?: number;
-  /** Sequences of negative advantage whose mean (sampling - logprob) is above it are not trained. Default: off. */
-  offPolicyThreshold?: number;
-  /** Defaults: 1 and 1.05. */
-  sapoTemperaturePositive?: number;
-  sapoTemperatureNegative?: number;
-  /** Defaults: 2 and 3 for positive, 3 and 2 for negative advantages. */
-  vespoKPositive?: number;
-  vespoLambdaPositive?: number;
-  vespoKNegative?: number;
-  vespoLambdaNegative?: number;
-}
-
-export interface NativeDpoObjective {
-  kind: 'dpo';
-  weight: number;
-  loss: 'sigmoid' | 'ipo';
-  beta: number;
-  /** In [0, 0.5); 0 with 'ipo'. */
-  labelSmoothing: number;
-  /** Completions of the call, counted over its groups in order; one entry of each a pair. A pair stays in one micro-batch. */
-  pairs: { chosen: Int32Array; rejected: Int32Array };
-  /** Pairs of the whole optimizer step when the call covers only a part of it; default: those given. */
-  stepPairs?: number;
-}
-
-export interface NativeNllObjective {
-  kind: 'nll';
-  weight: number;
-  /** 'tokens': mean over all trained tokens of the step; 'completions': mean over tokens, then over completions; 'sum'. */
-  normalization: 'tokens' | 'completions' | 'sum';
-}
-
-/** Comparison of scores: the call's reward tokens by group, a prompt before its completions. S scores, P pairs, H heads. */
-export interface NativeRankingObjective {
-  kind: 'ranking';
-  weight: number;
-  loss: 'bradley_terry' | 'bradley_terry_ties' | 'regression' | 'uncertainty';
-  pairs?: {
-    /** [P] indices of scores. */
-    chosen: Int32Array;
-    rejected: Int32Array;
-    /** [P] */
-    margins?: Float32Array;
-    /** [P] 1: neither is better. */
-    ties?: Uint8Array;
-    /** [P, H] 1 chosen, -1 rejected, 0 tie, 2 none; absent: heads are fused. */
-    labels?: Int32Array;
-  };
-  /** [S, H] of regression; NaN where missing. */
-  targets?: Float32Array;
-  margin: number;
-  tieRatio: number;
-  estimator: 'quadrature' | 'probit' | 'monte_carlo';
-  form: 'log_expectation' | 'expectation_log';
-  nodes: number;
-  samples: number;
-  seed: number;
-  logSigmaMin: number;
-  logSigmaMax: number;
-  centring: number;
-  fusion: 'mean' | 'min' | 'sum';
-  /** [H] of labels and targets. */
-  headWeights?: readonly number[];
-  /** Labelled pairs, or scores with a target, of the whole optimizer step; default: of this call. */
-  stepCount?: number;
-}
-
-export type NativeObjective = NativeGrpoObjective | NativeNllObjective | NativeDpoObjective | NativeRankingObjective;
 
 export interface NativeStepOptions {
   /** Upper bound on packed tokens in one micro-batch; a group that is larger alone is one micro-batch. */
@@ -485,108 +392,6 @@ export interface NativeInfo {
   cuda: { available: boolean; reason: string; devices: readonly { name: string; memoryBytes: number }[] };
 }
 
-export interface NativeGrpoLossInput {
-  /** Flat over sequences; offsets has one more entry than there are sequences. */
-  logprobs: Float64Array;
-  oldLogprobs?: Float64Array;
-  referenceLogprobs?: Float64Array;
-  /** The sampler's own, for the off-policy test; default: the old ones. */
-  samplingLogprobs?: Float64Array;
-  /** Ratio of trainer over sampler per token, a constant factor; 1 where masked. */
-  importanceRatio?: Float64Array;
-  entropies?: Float64Array;
-  mask: Uint8Array;
-  offsets: Int32Array;
-  /** One a sequence. */
-  advantages?: Float64Array;
-  /** One a token, instead of `advantages`. */
-  tokenAdvantages?: Float64Array;
-  /** `topEntropyQuantile` is of the tokens given. */
-  options: Omit<NativeGrpoObjective, 'kind' | 'weight'>;
-  numSequences: number;
-  numTokens: number;
-}
-
-export interface NativeDpoLossInput {
-  /** Flat over sequences; offsets has one more entry than there are sequences. */
-  logprobs: Float64Array;
-  referenceLogprobs: Float64Array;
-  mask: Uint8Array;
-  offsets: Int32Array;
-  /** Sequences, one entry of each a pair. */
-  chosen: Int32Array;
-  rejected: Int32Array;
-  options: Pick<NativeDpoObjective, 'loss' | 'beta' | 'labelSmoothing'>;
-  numPairs: number;
-}
-
-export interface NativeRankingLossInput {
-  /** H. */
-  heads: number;
-  /** [S, H] */
-  mu: Float64Array;
-  /** [S, H] of the loss 'uncertainty'. */
-  logSigma?: Float64Array;
-  pairs?: Omit<NonNullable<NativeRankingObjective['pairs']>, 'margins'> & {
-    /** [P] */
-    margins?: Float64Array;
-    /** [P] keys of the draws of monte_carlo; absent: 0, 1, ... */
-    ids?: Int32Array;
-  };
-  /** [S, H] of regression; NaN where missing. */
-  targets?: Float64Array;
-  options: Omit<NativeRankingObjective, 'kind' | 'weight' | 'pairs' | 'targets' | 'stepCount'>;
-  /** Labelled pairs, or scores with a target, of the whole optimizer step; absent: those given. */
-  stepCount?: number;
-}
-
-/** Single kernels on typed arrays, synchronous: for measurement and for people who write their own loops. */
-export interface NativeKernels {
-  grpoLoss(input: NativeGrpoLossInput): {
-    loss: number;
-    gradient: Float64Array;
-    /** d loss / d entropy; not zero only with `entropyCoef`. */
-    entropyGradient: Float64Array;
-    metrics: Record<string, number>;
-  };
-  dpoLoss(input: NativeDpoLossInput): { loss: number; gradient: Float64Array; metrics: Record<string, number> };
-  rankingLoss(input: NativeRankingLossInput): {
-    loss: number;
-    /** [S, H] */
-    gradMu: Float64Array;
-    gradLogSigma: Float64Array;
-    metrics: Record<string, number>;
-  };
-  /** out[M, N] = x[M, K] weight[N, K]^T; bf16 operands are Uint16Array. */
-  linear(
-    x: Float32Array | Uint16Array,
-    weight: Float32Array | Uint16Array,
-    m: number,
-    n: number,
-    k: number,
-  ): Float32Array;
-  rmsNorm(x: Float32Array, weight: Float32Array, eps: number): Float32Array;
-  /** Causal or full attention of one sequence; q [T, Q*D], k and v [T, K*D]. */
-  attention(
-    q: Float32Array,
-    k: Float32Array,
-    v: Float32Array,
-    options: { tokens: number; queryHeads: number; kvHeads: number; headDim: number; causal: boolean },
-  ): Float32Array;
-  /** Log-probs and entropies of `tokens` under log_softmax(hidden weight^T / temperature). */
-  logprobs(
-    hidden: Float32Array,
-    weight: Float32Array,
-    tokens: Int32Array,
-    options: { hiddenSize: number; vocabulary: number; temperature: number },
-  ): { logprobs: Float32Array; entropies: Float32Array };
-  /** Which tokens top-k, top-p and min-p keep, and the draw, for each row of logits [B, V] (already divided by temperature). */
-  sampleTokens(
-    logits: Float32Array,
-    options: { vocabulary: number; topK: number; topP: number; minP: number; seed: number; greedy: boolean },
-  ): { tokens: Int32Array; logprobs: Float32Array; logKeptMass: Float32Array };
-}
-
 export interface NativeModule {
   readonly version: string;
   readonly buildId: string;
@@ -600,6 +405,10 @@ export interface NativeModule {
   createEngine(options: {
     threads: number;
     isa?: string;
+    /** Default: 'bitwise'. 'fastest' needs a device that has it, else 'unsupported'. */
+    exactness?: string;
+    /** A CUDA device, counted from 0. Absent: models live in the process's memory. 'device_unavailable' with the reason. */
+    device?: number;
     /** True: one thread a core, the first there are. Cores: thread i on the i-th. Linux only, else 'unsupported'. */
     pinThreads?: boolean | readonly number[];
   }): NativeEngine;

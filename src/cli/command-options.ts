@@ -11,8 +11,10 @@ export interface SampleCommandOptions {
   temperature: number;
   topP?: number;
   topK?: number;
+  minP?: number;
   stop: string[];
   seed: number;
+  threads?: number;
   json: boolean;
 }
 

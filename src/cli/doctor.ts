@@ -17,12 +17,14 @@ interface Finding {
 const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 async function addonFindings(): Promise<Finding[]> {
+  const findings: Finding[] = [];
   try {
     const native = nativeModule();
+    findings.push({ name: 'addon', ok: true, text: `loads, version ${native.version}, build ${native.buildId}` });
     const { isa, isas, hardwareThreads, cuda } = native.info();
     const devices = cuda.devices.map(({ name, memoryBytes }) => `${name}, ${gib(memoryBytes)}`).join('; ');
     return [
-      { name: 'addon', ok: true, text: `loads, version ${native.version}, build ${native.buildId}` },
+      ...findings,
       {
         name: 'cpu',
         ok: true,
@@ -32,7 +34,7 @@ async function addonFindings(): Promise<Finding[]> {
     ];
   } catch (error) {
     if (!GavelError.is(error)) throw error;
-    return [{ name: 'addon', ok: false, text: error.message }];
+    return [...findings, { name: findings.length === 0 ? 'addon' : 'cpu', ok: false, text: error.message }];
   }
 }
 

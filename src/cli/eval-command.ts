@@ -16,6 +16,7 @@ export interface EvalCommandOptions {
   groupBy: string[];
   ties?: string;
   samples: number;
+  stop: string[];
   maxNewTokens: number;
   temperature: number;
   seed: number;
@@ -50,6 +51,7 @@ export function registerEval(program: Command, { integer, number, collect, model
     .option('--group-by <key>', 'accuracy by this key of meta, repeatable', collect, [])
     .option('--ties <how>', 'pairs of a benchmark whose gold is a tie: skip (default) or ask')
     .option('--samples <n>', 'completions of each prompt; more than 1 needs a temperature', integer, 1)
+    .option('--stop <text>', 'ends a completion that contains it, repeatable; it stays in the text', collect, [])
     .option('--max-new-tokens <n>', 'longest completion', integer, 512)
     .option('--temperature <t>', '0 is greedy', number, 0)
     .option('--seed <n>', 'key of the sampling', integer, 0)

@@ -100,7 +100,7 @@ async function judgeAll(
   progress: ProgressRenderer,
   onJudgement: (judgement: Judgement) => void,
 ): Promise<EvaluationResult | undefined> {
-  const { samples, maxNewTokens, temperature, seed, verifier, threads } = options;
+  const { samples, stop: stopStrings, maxNewTokens, temperature, seed, verifier, threads } = options;
   await using opened = await openPolicy(options.model!, {
     signal,
     progress,
@@ -109,7 +109,7 @@ async function judgeAll(
   const recipe = evaluate({
     set,
     judge: { ...defaultJudge, verifier: verifierByName(verifier) },
-    options: { samples, maxNewTokens, temperature, seed },
+    options: { samples, stopStrings, maxNewTokens, temperature, seed },
     onJudgement,
     ...(folder !== undefined && { kept: { pool: folder.pool, weights: 'model' } }),
   });
@@ -126,9 +126,10 @@ async function configOf(
   set: EvaluationSet,
   progress: ProgressRenderer,
 ): Promise<Record<string, unknown>> {
-  const { model, json: _json, out: _out, input: _input, data: _data, threads: _threads, ...asked } = options;
+  const { model, json: _json, out: _out, input: _input, data: _data, threads: _threads, stop, ...asked } = options;
   const weights = await weightsKey(await fetchModel(model!, { progress }));
-  return { model, weights, set: set.name, ...asked, content: set.fingerprint };
+  const stopped = stop.length > 0 && { stop };
+  return { model, weights, set: set.name, ...asked, ...stopped, content: set.fingerprint };
 }
 
 /** One source of prompts with a model, or judgements. */
@@ -139,7 +140,13 @@ function checkCombination(options: EvalCommandOptions): void {
     throw expected('invalid_argument', name, what, received, advice);
   };
   if (from !== undefined) {
-    const beside = { '--model': model, '--input': input, '--data': data, '--threads': threads };
+    const beside = {
+      '--model': model,
+      '--input': input,
+      '--data': data,
+      '--threads': threads,
+      '--stop': options.stop[0],
+    };
     for (const [name, value] of Object.entries({ ...beside, '--image-folder': imageFolder })) {
       if (value !== undefined)
         refuse(name, 'nothing beside --from', value, 'Judgements need neither model nor prompts.');

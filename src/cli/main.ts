@@ -68,8 +68,10 @@ function build(): Command {
     .option('--temperature <t>', '0 is greedy', number, 1)
     .option('--top-p <p>', 'draw among the likeliest tokens of this mass', number)
     .option('--top-k <k>', 'draw among the k likeliest tokens', integer)
+    .option('--min-p <p>', 'draw among tokens of at least this share of the likeliest', number)
     .option('--stop <text>', 'ends a completion that contains it, repeatable; it stays in the text', collect, [])
     .option('--seed <n>', 'key of the sampling', integer, 0)
+    .option('--threads <n>', 'threads that compute; default: one a core', integer)
     .option('--json', 'a JSON line for --prompt too')
     .action(async (options: SampleCommandOptions, command: Command) => {
       const { sampleCommand } = await import('./sample.js');

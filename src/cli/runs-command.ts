@@ -12,8 +12,10 @@ export interface RunsSamplesOptions {
   item?: string;
   stage?: string;
   checkpoint?: string;
-  /** Of one evaluation set; true of all. */
-  evaluation?: string | true;
+  /** What evaluations kept. */
+  evaluation?: boolean;
+  /** Of this evaluation set. */
+  set?: string;
   correct?: boolean;
   wrong?: boolean;
   limit?: number;
@@ -54,7 +56,8 @@ export function registerRuns(program: Command): void {
     .option('--item <id>', 'of this item')
     .option('--stage <name>', 'that this stage drew')
     .option('--checkpoint <name>', 'that these weights drew')
-    .option('--evaluation [set]', 'completions that evaluations kept, of this set or of all, instead of the others')
+    .option('--evaluation', 'completions that evaluations kept, instead of the others')
+    .option('--set <name>', 'of evaluations: those of this set')
     .option('--correct', 'that are right')
     .option('--wrong', 'that are wrong')
     .option('--limit <n>', 'at most so many; default 20 in the table, 200 on the page, else all', integer)

@@ -22,7 +22,8 @@ function short(text: string, most: number): string {
 
 export async function runsSamplesCommand(path: string, options: RunsSamplesOptions): Promise<void> {
   const { correct = false, wrong = false, html, parquet, json } = options;
-  if (options.evaluation !== undefined && (correct || wrong)) {
+  const evaluation = options.set ?? options.evaluation ?? false;
+  if (evaluation !== false && (correct || wrong)) {
     const advice = 'Verdicts of evaluations are in evaluations.jsonl, by item.';
     throw expected('invalid_argument', '--evaluation', 'it without --correct and --wrong', 'both', advice);
   }
@@ -44,7 +45,7 @@ export async function runsSamplesCommand(path: string, options: RunsSamplesOptio
   });
   await using _ = pool;
   for (const message of damage) process.stderr.write(`gavel: ${message}\n`);
-  const { item, stage, checkpoint, evaluation = false } = options;
+  const { item, stage, checkpoint } = options;
   const found = pool.select({
     evaluation,
     ...(item === undefined ? {} : { row: item }),
@@ -55,6 +56,8 @@ export async function runsSamplesCommand(path: string, options: RunsSamplesOptio
   // The pool is in the order in which samples came; recency counts anew in every stage.
   found.reverse();
   const atMost = (usual: number): SampleEntry[] => found.slice(0, options.limit ?? usual);
+  const left = evaluation === false ? hiddenNote(pool).trim() : '';
+  if (left !== '' && (json || parquet !== undefined)) process.stderr.write(`gavel: ${left}\n`);
   const written: Record<string, unknown> = {};
   if (parquet !== undefined) {
     const { writeSamplesParquet } = await import('../runs/samples-parquet.js');
@@ -67,7 +70,7 @@ export async function runsSamplesCommand(path: string, options: RunsSamplesOptio
   }
   if (html !== undefined) {
     const entries = atMost(limits.page);
-    await writeFileAtomically(html, await pageOf(path, pool, entries, found.length, options));
+    await writeFileAtomically(html, await pageOf(path, pool, entries, found.length, options, left));
     written['html'] = { path: html, samples: entries.length, of: found.length };
   }
   if (Object.keys(written).length > 0) {
@@ -157,6 +160,7 @@ async function pageOf(
   entries: readonly SampleEntry[],
   total: number,
   options: RunsSamplesOptions,
+  left: string,
 ): Promise<string> {
   const folder = join(path, 'samples');
   const notes: string[] = [];
@@ -166,17 +170,17 @@ async function pageOf(
     const key = `${entry.checkpoint}\n${entry.item}`;
     groups.set(key, [...(groups.get(key) ?? []), entry]);
   }
-  const filters = (['item', 'stage', 'checkpoint', 'evaluation', 'correct', 'wrong'] as const).flatMap((name) =>
+  const filters = (['item', 'stage', 'checkpoint', 'evaluation', 'set', 'correct', 'wrong'] as const).flatMap((name) =>
     options[name] === undefined ? [] : [options[name] === true ? name : `${name} ${String(options[name])}`],
   );
-  if (options.evaluation === undefined) notes.push(...[hiddenNote(pool).trim()].filter(Boolean));
+  if (left !== '') notes.push(left);
   if (items.size === 0) notes.push('The run kept neither prompts nor pictures of its items.');
-  const { evaluation } = options;
+  const isEvaluation = options.set !== undefined || options.evaluation === true;
   const right = entries.filter(({ correct }) => correct).length;
   return samplesPage({
     title: `Samples of ${path}`,
     introduction: [
-      `${entries.length} of ${total} samples${filters.length > 0 ? ` (${filters.join(', ')})` : ''}, the newest first${evaluation === undefined ? `; ${right} are right` : ''}.`,
+      `${entries.length} of ${total} samples${filters.length > 0 ? ` (${filters.join(', ')})` : ''}, the newest first${isEvaluation ? '' : `; ${right} are right`}.`,
       ...notes,
     ],
     groups: await Promise.all([...groups.values()].map((group) => groupOf(folder, pool, items, group))),

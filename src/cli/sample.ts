@@ -16,8 +16,23 @@ async function* oneChunk(row: Row): AsyncGenerator<RowChunk, void, undefined> {
 }
 
 export async function sampleCommand(options: SampleCommandOptions): Promise<void> {
-  const { model, input, prompt, image, video, group, maxNewTokens, temperature, topP, topK, stop, seed, json } =
-    options;
+  const {
+    model,
+    input,
+    prompt,
+    image,
+    video,
+    group,
+    maxNewTokens,
+    temperature,
+    topP,
+    topK,
+    minP,
+    stop,
+    seed,
+    threads,
+    json,
+  } = options;
   if ((input === undefined) === (prompt === undefined)) {
     const received = input === undefined ? 'neither' : 'both';
     throw expected('invalid_argument', '--input', 'either --input or --prompt', received);
@@ -26,6 +41,7 @@ export async function sampleCommand(options: SampleCommandOptions): Promise<void
   if (input !== undefined && alone !== undefined) {
     throw expected('invalid_argument', '--image', 'no picture or video with --input', alone, 'Name them in the rows.');
   }
+  if (threads === 0) throw expected('invalid_argument', '--threads', 'an integer >= 1', threads);
   if (group < 1) throw expected('invalid_argument', '--group', 'an integer >= 1', group);
   if (group > 1 && temperature === 0) {
     throw expected('invalid_argument', '--group', '1 with --temperature 0', group, 'Greedy completions are all equal.');
@@ -33,8 +49,12 @@ export async function sampleCommand(options: SampleCommandOptions): Promise<void
   const progress = progressOnTerminal();
   using interrupts = new Interrupts((text) => progress.line(text), 'the lines printed so far are whole.');
   const { signal } = interrupts;
-  await using opened = await openPolicy(model, { signal, progress });
-  const draw = { count: group, seed, temperature, topP, topK, stopStrings: stop, maxNewTokens, signal };
+  await using opened = await openPolicy(model, {
+    signal,
+    progress,
+    ...(threads !== undefined && { engine: { threads } }),
+  });
+  const draw = { count: group, seed, temperature, topP, topK, minP, stopStrings: stop, maxNewTokens, signal };
   const chunkRows = Math.max(1, Math.min(64, Math.ceil(chunkCompletions / group)));
   const chunks = input === undefined ? oneChunk(promptRow(prompt!, image, video)) : fileChunks(input, chunkRows);
   for await (const { rows, done, total } of chunks) {

@@ -71,11 +71,15 @@ export interface StageParts {
   /** Of the stages before it. */
   results: StageResults;
   files: OpenFiles;
-  /** Every stage of the run, and the pool that they mark. */
+  /** Every stage of the run, and the pool that they mark: needed where needsEarlier() says so. */
   stages: readonly RunStage[];
-  pool: SamplePool;
+  pool?: SamplePool;
   signal: AbortSignal;
 }
+
+/** Whether a stage is made from what earlier ones found. */
+export const needsEarlier = (stage: RunStage): boolean =>
+  (stage.recipe === 'grpo' && stage.hardOf !== undefined) || (stage.recipe === 'dpo' && stage.pairsOf !== undefined);
 
 /** The recipe of a stage, given the results of those before it. Errors: those of its files. */
 export async function stageRecipe(stage: RunStage, parts: StageParts): Promise<Recipe<unknown>> {
@@ -112,7 +116,7 @@ export async function stageRecipe(stage: RunStage, parts: StageParts): Promise<R
         coldStart: await files.rows(stage.coldStart),
         pool: await files.rows(stage.pool),
         judge,
-        validation: await pairwise(stage.validation),
+        validation: await pairwise(stage.validation!),
         ...(stage.test === undefined ? {} : { test: await pairwise(stage.test) }),
         options: stage.options,
       });
@@ -199,7 +203,7 @@ async function pairsOf(
   const source = stages.find((stage): stage is Of<'r3v'> => stage.recipe === 'r3v' && stage.name === name)!;
   const data = await files.rows(source.data);
   const result = results[name] as R3vResult;
-  return { source, data: await dpoPairsOf(result, { pool, data, prompts: promptsOf(source), signal }) };
+  return { source, data: await dpoPairsOf(result, { pool: pool!, data, prompts: promptsOf(source), signal }) };
 }
 
 /** Prompts that ask for answers as the verifier reads them; where it reads both forms, for tags. */

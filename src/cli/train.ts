@@ -6,7 +6,7 @@ import { isVision } from '../engine/lora.js';
 import type { Model } from '../engine/model.js';
 import { expected } from '../errors.js';
 import { checkDropout } from '../recipes/check-dropout.js';
-import { train } from '../recipes/job.js';
+import { train, type Recipe } from '../recipes/job.js';
 import { pipeline, type StageResults } from '../recipes/pipeline.js';
 import { runConfigSchema, type RunConfig } from '../recipes/run-config.js';
 import { withoutMarks } from '../runs/measurements.js';
@@ -15,7 +15,7 @@ import { readConfigFile } from './config-file.js';
 import { exitCodes } from './exit-codes.js';
 import { Interrupts } from './interrupt.js';
 import { openPolicy } from './open-policy.js';
-import { OpenFiles, stageRecipe } from './train-stages.js';
+import { needsEarlier, OpenFiles, stageRecipe } from './train-stages.js';
 import { print, progressOnTerminal, shellQuote } from './terminal.js';
 
 export interface TrainCommandOptions {
@@ -44,7 +44,6 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     rewardHead,
     ...limits
   } = config.model;
-  const { device, threads } = config.engine;
   const progress = progressOnTerminal();
   const interrupts = new Interrupts((text) => progress.line(text));
   await using opened = await openPolicy(modelName(modelPath, at), {
@@ -52,7 +51,7 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
     progress,
     dtype,
     limits: Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined)),
-    engine: { device, ...(threads === undefined ? {} : { threads }) },
+    engine: config.engine,
     ...(initializeSeed === undefined ? {} : { initializeSeed }),
     training: {
       freeze,
@@ -66,11 +65,17 @@ export async function trainCommand(path: string, options: TrainCommandOptions): 
   checkDropout(opened.model.adapter?.dropout ?? 0, config.stages);
   if (trainable === 'language' && opened.model.adapter === undefined) freezeVision(opened.model);
   await using files = new OpenFiles(at, interrupts.signal);
+  const shared = { files, stages: config.stages, signal: interrupts.signal };
+  // Bad data shall end a new run before there is a folder of it. What stands on earlier stages waits for them.
+  const made = new Map<string, Recipe<unknown>>();
+  for (const stage of resume ? [] : config.stages) {
+    if (!needsEarlier(stage)) made.set(stage.name, await stageRecipe(stage, { ...shared, results: {} }));
+  }
   await using run = await RunFolder.open(at(config.run), config, { resume, keepCheckpoints: config.keepCheckpoints });
   const stages = config.stages.map((stage) => ({
     name: stage.name,
-    make: (results: StageResults) =>
-      stageRecipe(stage, { results, files, stages: config.stages, pool: run.samples, signal: interrupts.signal }),
+    make: async (results: StageResults) =>
+      made.get(stage.name) ?? stageRecipe(stage, { ...shared, results, pool: run.samples }),
   }));
   const budget = config.budgetSeconds === undefined ? {} : { budgetSeconds: config.budgetSeconds };
   const resumeLine = `npx gavel train ${shellQuote(path)} --resume${options.set.map((set) => ` --set ${shellQuote(set)}`).join('')}`;

@@ -4,6 +4,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { GavelError } from '../errors.js';
+import { fileError } from './checkpoint-files.js';
 import { isRaw, pictureProblem } from './decode-image.js';
 import { embeddedIndex } from './embedded.js';
 import type { ImportedRow } from './imported-row.js';
@@ -113,12 +114,15 @@ const isOutside = (image: string): boolean => embeddedIndex(image) === undefined
 const outsideFrames = (video: FileVideo): FileVideo =>
   typeof video === 'object' && 'frames' in video ? { ...video, frames: video.frames.filter(isOutside) } : video;
 
-/** What a path names, or what is wrong with it. */
+/** What a path names, or what is wrong with it. Errors: 'io' where that is not the path's fault. */
 async function entryOf(path: string): Promise<Awaited<ReturnType<typeof stat>> | string> {
   try {
     return await stat(path);
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    return code === 'ENOENT' || code === 'ENOTDIR' ? `"${path}" does not exist` : `"${path}" cannot be read: ${code}`;
+    const { code = '' } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return `"${path}" does not exist`;
+    if (['EACCES', 'ENAMETOOLONG', 'ELOOP'].includes(code)) return `"${path}" cannot be read: ${code}`;
+    // A disk or a system at its limits says nothing against the row, which would be skipped.
+    throw fileError(cause, path, 'a file or a folder');
   }
 }

@@ -87,9 +87,10 @@ export class Tokenizer {
       // A word-level vocabulary takes its unknown token from the configuration, where tokenizer.json keeps it in the model.
       const unknown = model?.['unk_token'] ?? undefined;
       const inner = new HubTokenizer(definition, {
-        clean_up_tokenization_spaces: false,
         unk_token: unknown,
         ...config,
+        // Text is what its tokens' bytes say: stop strings are looked for in these.
+        clean_up_tokenization_spaces: false,
       });
       const tokenizer = new Tokenizer(inner, definition, folder, named, eosIds);
       tokenizer.selfCheck();

@@ -1,10 +1,11 @@
 /** An engine: one device, one job thread, the models on it. */
 import { availableParallelism } from 'node:os';
-import type { NativeEngine, NativeInfo, NativeMemory, NativeModule } from '../binding/contract.js';
+import type { NativeEngine, NativeInfo, NativeMemory } from '../binding/contract.js';
 import { expected, GavelError } from '../errors.js';
 import { loadAdapter, loadWeights } from './checkpoint.js';
 import { readJson, readOptionalJson } from './checkpoint-files.js';
 import { resolveCheckpoint } from './hub.js';
+import { deviceIndex, type EngineDevice } from './device.js';
 import { JobRunner } from './job-runner.js';
 import { adapterOf, attachAdapter, namesMatching } from './lora.js';
 import { Model, type Memory, type ModelParts, type Signal } from './model.js';
@@ -18,9 +19,10 @@ import {
   loadModelOptionsSchema,
   type CreateModelOptions,
   type EngineOptions,
+  type Exactness,
   type LoadModelOptions,
 } from './options.js';
-import { parseOptions } from './parse-options.js';
+import { parseCall, parseOptions } from './parse-options.js';
 import { attachRewardHead, loadRewardHead } from './reward-head.js';
 import { planRewardHead } from './reward-head-plan.js';
 
@@ -29,33 +31,24 @@ export function deviceInfo(): NativeInfo {
   return nativeModule().info();
 }
 
-// A named device is a demand: never replaced by another.
-function demandDevice(native: NativeModule, device: string): void {
-  if (!device.startsWith('cuda')) return;
-  const { cuda } = native.info();
-  const index = Number(device.split(':')[1] ?? 0);
-  let reason = 'This build has no CUDA engine yet; its kernels run on the CPU.';
-  if (!cuda.available) reason = cuda.reason;
-  else if (index >= cuda.devices.length) reason = `This machine has ${cuda.devices.length} CUDA devices.`;
-  throw new GavelError(
-    'device_unavailable',
-    `Expected a usable device for \`device\` but received "${device}". ${reason} Use 'auto' or 'cpu'.`,
-    { fields: { device, reason } },
-  );
-}
-
 /**
  * Makes an engine; the native addon is loaded on the first call.
  * Errors: 'device_unavailable' with the reason when a named device cannot be had, 'binary_missing', 'unsupported' for an
- * `isa` or pinning that this machine lacks, 'invalid_argument'.
+ * `isa` or pinning that this machine lacks and for an `exactness` that the device does not have, 'invalid_argument'.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
-  const { device, isa, pinThreads, ...given } = parseOptions(engineOptionsSchema, options, 'options');
+  const { device, isa, pinThreads, exactness, ...given } = parseOptions(engineOptionsSchema, options, 'options');
   const native = nativeModule();
-  demandDevice(native, device);
   const cores = availableParallelism();
   const threads = given.threads ?? Math.min(256, Array.isArray(pinThreads) ? pinThreads.length : cores);
-  const made = native.createEngine({ threads, pinThreads, ...(isa === 'auto' ? {} : { isa }) });
+  const index = deviceIndex(native, device);
+  const made = native.createEngine({
+    threads,
+    pinThreads,
+    exactness,
+    ...(isa === 'auto' ? {} : { isa }),
+    ...(index === undefined ? {} : { device: index }),
+  });
   if (native.oversubscribes(cores)) {
     process.emitWarning(
       `Expected no more threads of engines than the ${cores} cores of this process, but they come to ` +
@@ -63,7 +56,7 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
       { type: 'GavelWarning', code: 'GAVEL_OVERSUBSCRIBED' },
     );
   }
-  return new Engine(made, 'cpu');
+  return new Engine(made, index === undefined ? 'cpu' : `cuda:${index}`, exactness);
 }
 
 /** Made by createEngine. Dispose of it to free every model; an idle engine does not keep the process alive. */
@@ -71,14 +64,17 @@ export class Engine {
   readonly #native: NativeEngine;
   readonly #runner: JobRunner;
   readonly #models = new Set<WeakRef<Model>>();
-  /** Where its models live. */
-  readonly device: 'cpu';
+  /** Where its models live: 'cpu', or 'cuda:0' and so on. */
+  readonly device: EngineDevice;
+  /** What it promises of its bits: 'bitwise' or 'fastest'. */
+  readonly exactness: Exactness;
 
   /** @internal Use createEngine. */
-  constructor(native: NativeEngine, device: 'cpu') {
+  constructor(native: NativeEngine, device: EngineDevice, exactness: Exactness) {
     this.#native = native;
     this.#runner = new JobRunner(native);
     this.device = device;
+    this.exactness = exactness;
   }
 
   /** Threads that compute. */
@@ -86,7 +82,7 @@ export class Engine {
     return this.#native.threads;
   }
 
-  /** The instructions it computes with: one of deviceInfo().isas. */
+  /** The instructions it computes with: one of deviceInfo().isas, or 'cuda'. */
   get isa(): string {
     return this.#native.isa;
   }
@@ -98,8 +94,7 @@ export class Engine {
    * unexpected or of another shape, 'unsupported', 'out_of_memory', 'disposed'.
    */
   async loadModel(name: string, options: LoadModelOptions & Signal = {}): Promise<Model> {
-    const { signal, ...given } = options;
-    const resolved = parseOptions(loadModelOptionsSchema, given, 'options');
+    const { signal, resolved } = parseCall(loadModelOptionsSchema, options);
     const { folder, base, adapter } = await this.#findCheckpoint(name, resolved);
     const stored = await readJson(folder, 'config.json');
     const plan = await planRewardHead(
@@ -168,7 +163,8 @@ export class Engine {
 
   /**
    * A model of a config with seeded random weights: the same config and seed give the same weights on any machine.
-   * `given` is what config.json would hold.
+   * `given` is what config.json would hold. Errors: 'invalid_argument', 'invalid_config' or 'unsupported' for the config,
+   * 'out_of_memory', 'disposed'.
    */
   async createModel(given: JsonObject, options: CreateModelOptions = {}): Promise<Model> {
     const resolved = parseOptions(createModelOptionsSchema, options, 'options');
@@ -195,7 +191,7 @@ export class Engine {
     return freezeTensors(model, resolved.freeze);
   }
 
-  /** A second model with a copy of the weights, not of the optimizer's state. */
+  /** A second model with a copy of the weights, not of the optimizer's state. Errors: 'out_of_memory', 'disposed'. */
   async cloneModel(model: Model): Promise<Model> {
     const { native, runner: _runner, clone: _clone, ...about } = model.parts;
     return this.#build(about, async (parts) => {

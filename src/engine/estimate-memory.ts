@@ -5,11 +5,12 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import type { NativeEngine, NativeMemory, NativeModel, NativePlannedWork } from '../binding/contract.js';
+import { deviceIndex } from './device.js';
 import { adapterOf, attachAdapter, loraOptionsSchema, namesMatching } from './lora.js';
 import { modelSpec, storedDtype, tokenIds, type JsonObject } from './model-config.js';
 import { nativeModule } from './native-module.js';
 import { checkOptimizerState, optimizerStateSchema } from './optimizer-state.js';
-import { promptCacheBytesSchema } from './options.js';
+import { deviceSchema, exactnessSchema, promptCacheBytesSchema } from './options.js';
 import { parseOptions } from './parse-options.js';
 import { attachRewardHead, rewardHeadOf, rewardHeadOptionsSchema } from './reward-head.js';
 import { vocabularySize } from './reward-token.js';
@@ -32,6 +33,8 @@ export const estimateMemoryOptionsSchema = z
     rewardHead: rewardHeadOptionsSchema.optional(),
     freeze: z.array(z.string().min(1)).default([]).describe('Patterns of tensors that do not train.'),
     promptCacheBytes: promptCacheBytesSchema,
+    device: deviceSchema,
+    exactness: exactnessSchema,
     threads: count.max(256).optional().describe('Threads of the engine. Default: every core.'),
     promptTokens: count.default(1024).describe('Tokens of a prompt, those of its pictures included.'),
     images: z.array(plannedImageSchema).default([]).describe('Pictures of a prompt.'),
@@ -131,13 +134,19 @@ function peakOf(memory: NativeMemory): number {
 
 /**
  * The memory that a model of `config` (what config.json holds) will take for the given work. Nothing is loaded; it takes
- * a fraction of a second. Without `training` and `sampling`: the weights alone.
- * Errors: those of the work itself: 'invalid_config', 'unsupported', 'invalid_argument', 'prompt_too_long'.
+ * a fraction of a second. Without `training` and `sampling`: the weights alone. On a CUDA device all but `promptCacheBytes` is the device's memory.
+ * Errors: those of the work itself: 'invalid_config', 'unsupported', 'invalid_argument', 'prompt_too_long'; 'device_unavailable'.
  */
 export async function estimateMemory(config: JsonObject, options: EstimateMemoryOptions = {}): Promise<MemoryEstimate> {
   const resolved = parseOptions(estimateMemoryOptionsSchema, options, 'options');
   const { threads = Math.min(256, availableParallelism()) } = resolved;
-  const engine = nativeModule().createEngine({ threads });
+  const native = nativeModule();
+  const index = deviceIndex(native, resolved.device);
+  const engine = native.createEngine({
+    threads,
+    exactness: resolved.exactness,
+    ...(index === undefined ? {} : { device: index }),
+  });
   try {
     const work = plannedWork(resolved);
     const model = await planningModel(engine, config, resolved);

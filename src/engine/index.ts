@@ -1,5 +1,6 @@
 /** The engine ring's public names. */
 export { createEngine, deviceInfo, Engine } from './engine.js';
+export type { EngineDevice } from './device.js';
 export { importGguf } from './gguf-import.js';
 export { estimateMemory, type EstimateMemoryOptions, type MemoryEstimate } from './estimate-memory.js';
 export { resolveCheckpoint, type ResolveOptions } from './hub.js';

@@ -17,11 +17,14 @@ import type { Adapter } from './lora.js';
 import { GavelError } from '../errors.js';
 import { tokenIds, type JsonObject, type ModelDtype } from './model-config.js';
 import {
+  logitsOptionsSchema,
   logprobsOptionsSchema,
+  noOptionsSchema,
   objectivesSchema,
   scoreOptionsSchema,
   optimizerStepOptionsSchema,
-  sampleOptionsSchema,
+  sampleCallSchema,
+  sampleRequestSchema,
   saveOptionsSchema,
   stepOptionsSchema,
   type LogprobsSettings,
@@ -32,7 +35,7 @@ import {
   type SaveOptions,
   type StepSettings,
 } from './options.js';
-import { parseOptions } from './parse-options.js';
+import { parseCall, parseOptions } from './parse-options.js';
 import { nativeRanking } from './ranking-objective.js';
 import type { RewardHead } from './reward-head.js';
 import { SampleRun, type Completion } from './sample-run.js';
@@ -135,15 +138,26 @@ export class Model {
   /**
    * Draws completions; starts at once. Iterate the run for completions as they finish, await it for the statistics. The
    * same id, seed, sample index and weights give the same tokens, whatever runs beside.
-   * Errors: 'invalid_argument', 'prompt_too_long', 'image_count_mismatch', 'out_of_memory', 'disposed'.
+   * Errors: 'invalid_argument', 'prompt_too_long', 'image_count_mismatch', 'non_finite' (logits that are not), 'out_of_memory',
+   * 'disposed'.
    */
   sample(requests: readonly SampleRequest[], options: SampleOptions = {}): SampleRun {
-    const { signal, onCompletions, tokenBytes, ...given } = options;
-    const { stopTokens, bannedTokens, maxRows, adapter, ...draw } = parseOptions(sampleOptionsSchema, given, 'options');
+    const { signal, resolved } = parseCall(sampleCallSchema, options);
+    const { onCompletions, tokenBytes, stopTokens, bannedTokens, maxRows, adapter, ...draw } = resolved;
     const defaults = { images: [], ...draw, stopTokens: Int32Array.from(stopTokens ?? this.stopTokens) };
     const banned = Int32Array.from(bannedTokens ?? this.bannedTokens);
-    const complete = requests.map((request): NativeSampleRequest => ({ ...defaults, ...request }));
-    const settings = { maxRows, bannedTokens: banned, adapter, ...(tokenBytes === undefined ? {} : { tokenBytes }) };
+    const received: unknown = requests;
+    if (!Array.isArray(received)) {
+      throw new GavelError(
+        'invalid_argument',
+        `Expected an array for \`requests\` but received ${typeof received}. Put a single request in brackets.`,
+      );
+    }
+    const complete = requests.map((request, i): NativeSampleRequest => {
+      parseOptions(sampleRequestSchema, request, `requests[${i}]`);
+      return { ...defaults, ...defined(request) };
+    });
+    const settings = { maxRows, bannedTokens: banned, adapter, ...(tokenBytes && { tokenBytes }) };
     const { native, runner } = this.#parts;
     return new SampleRun(
       (stop, deliver) => runner.run(stop, (job) => native.sample(complete, settings, deliver, job)),
@@ -168,8 +182,7 @@ export class Model {
    * `entropy`, the entropies in nats as well. Equal bit for bit to what sampling stored.
    */
   async logprobs(groups: readonly Group[], options: LogprobsOptions = {}): Promise<Logprobs> {
-    const { signal, ...given } = options;
-    const resolved = parseOptions(logprobsOptionsSchema, given, 'options');
+    const { signal, resolved } = parseCall(logprobsOptionsSchema, options);
     const { native, runner } = this.#parts;
     return runner.run(signal, (job) => native.logprobs(groups, defined(resolved), job));
   }
@@ -181,8 +194,7 @@ export class Model {
    * Errors: 'invalid_argument' without a reward head, or for a group without a reward token; those of logprobs().
    */
   async score(groups: readonly Group[], options: ScoreOptions = {}): Promise<Scores> {
-    const { signal, ...given } = options;
-    const resolved = parseOptions(scoreOptionsSchema, given, 'options');
+    const { signal, resolved } = parseCall(scoreOptionsSchema, options);
     const { native, runner, rewardHead } = this.#parts;
     const step = { ...resolved, activationCheckpointing: false };
     const scores = await runner.run(signal, (job) => native.score(groups, step, job));
@@ -192,8 +204,8 @@ export class Model {
   /** Logits [C, V], divided by the temperature, of a group's first completion: to look at, never to train with. */
   async logits(group: Group, options: Signal & { adapter?: 'on' | 'off' } = {}): Promise<Float32Array> {
     const { native, runner } = this.#parts;
-    const { signal, adapter = 'on' } = options;
-    return runner.run(signal, (job) => native.logits(group, adapter, job));
+    const { signal, resolved } = parseCall(logitsOptionsSchema, options);
+    return runner.run(signal, (job) => native.logits(group, resolved.adapter, job));
   }
 
   /**
@@ -205,8 +217,7 @@ export class Model {
     objectives: readonly Objective[],
     options: StepOptions = {},
   ): Promise<StepResult> {
-    const { signal, ...given } = options;
-    const resolved = parseOptions(stepOptionsSchema, given, 'options');
+    const { signal, resolved } = parseCall(stepOptionsSchema, options);
     const { native, runner, rewardHead } = this.#parts;
     const resolvedObjectives = parseOptions(objectivesSchema, objectives, 'objectives').map((objective) =>
       objective.kind === 'ranking' ? nativeRanking(objective, rewardHead?.fusion ?? 'mean') : objective,
@@ -219,12 +230,12 @@ export class Model {
    * weights and moments are as they were. An abort keeps a step that waits from beginning; one that runs is finished.
    */
   async optimizerStep(options: OptimizerStepOptions & Signal = {}): Promise<OptimizerResult> {
-    const { signal, ...given } = options;
-    const resolved = parseOptions(optimizerStepOptionsSchema, given, 'options');
+    const { signal, resolved } = parseCall(optimizerStepOptionsSchema, options);
     const { native, runner } = this.#parts;
     return runner.run(signal, (job) => native.optimizerStep(resolved, job));
   }
 
+  /** Drops the gathered gradients. Errors: 'disposed'. */
   async zeroGradients(): Promise<void> {
     await this.#parts.native.zeroGradients();
   }
@@ -245,25 +256,28 @@ export class Model {
    * Errors: 'disk_full', 'permission_denied', 'io', 'invalid_argument' (a folder of something else).
    */
   async save(folder: string, options: SaveOptions & Signal = {}): Promise<void> {
-    const { signal, ...given } = options;
-    await saveCheckpoint({ ...this.#parts, signal }, folder, parseOptions(saveOptionsSchema, given, 'options'));
+    const { signal, resolved } = parseCall(saveOptionsSchema, options);
+    await saveCheckpoint({ ...this.#parts, signal }, folder, resolved);
   }
 
   /**
    * Restores a saved folder bit for bit; without optimizer.safetensors in it the optimizer starts anew. After an abort the
    * weights are partly those of the folder: load again, or dispose of the model.
    */
-  async load(folder: string, { signal }: Signal = {}): Promise<void> {
+  async load(folder: string, options: Signal = {}): Promise<void> {
+    const { signal } = parseCall(noOptionsSchema, options);
     await loadCheckpoint({ ...this.#parts, signal }, folder);
   }
 
   /** Writes a folder that transformers loads: a whole model without the optimizer; an adapter is merged into it. */
-  async exportHf(folder: string, { signal }: Signal = {}): Promise<void> {
+  async exportHf(folder: string, options: Signal = {}): Promise<void> {
+    const { signal } = parseCall(noOptionsSchema, options);
     await exportModel({ ...this.#parts, signal }, folder);
   }
 
   /** Writes the adapter alone, as PEFT loads it. Errors: 'invalid_argument' for a model without one, and those of save(). */
-  async saveAdapter(folder: string, { signal }: Signal = {}): Promise<void> {
+  async saveAdapter(folder: string, options: Signal = {}): Promise<void> {
+    const { signal } = parseCall(noOptionsSchema, options);
     if (this.#parts.adapter === undefined) {
       throw new GavelError(
         'invalid_argument',
@@ -281,11 +295,18 @@ export class Model {
     return copy;
   }
 
-  /** Row-major fp32 copy of one tensor. */
+  /**
+   * Row-major fp32 copy of one tensor. Errors: 'invalid_argument' for a name that is not in tensors() and for a kind that it
+   * has not, 'disposed'.
+   */
   async readTensor(name: string, kind: TensorKind = 'value'): Promise<Float32Array> {
     return this.#parts.native.readTensor(name, kind);
   }
 
+  /**
+   * Overwrites one tensor, row-major; rounded where it is stored narrower. Errors: those of readTensor(), 'invalid_argument' for
+   * another number of values.
+   */
   async writeTensor(name: string, kind: TensorKind, data: Float32Array): Promise<void> {
     await this.#parts.native.writeTensor(name, kind, data);
   }

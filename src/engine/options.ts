@@ -1,5 +1,6 @@
 /** Options of the verbs: strict schemas with defaults; `z.toJSONSchema` of each is exported as verbSchemas. */
 import { z } from 'zod';
+import type { NativeCompletion } from '../binding/contract.js';
 import { dpoObjectiveSchema, grpoObjectiveSchema } from './policy-objectives.js';
 import { hubOptionsSchema } from './hub-options.js';
 import { loraOptionsSchema } from './lora.js';
@@ -8,15 +9,28 @@ import { rankingObjectiveSchema } from './ranking-objective.js';
 import { rewardHeadOptionsSchema } from './reward-head.js';
 
 const count = z.number().int().min(1);
+/** The largest number that fp32 holds. */
+const maxFloat = 2 ** 128 - 2 ** 104;
 const tokenIdList = z.array(z.number().int().min(0));
+
+export const deviceSchema = z
+  .string()
+  .regex(/^(auto|cpu|cuda(:\d+)?)$/, { error: "Expected 'auto', 'cpu', 'cuda' or 'cuda:N'" })
+  .default('auto')
+  .describe(
+    "Where models live: 'cpu', 'cuda' or 'cuda:1'. 'auto' is the CPU, for CUDA has to be asked for; a named device is a demand.",
+  );
+
+export const exactnessSchema = z
+  .enum(['bitwise', 'fastest'])
+  .default('bitwise')
+  .describe(
+    "'bitwise': sampled and trained log-probs are equal bit for bit in any batch. 'fastest' (CUDA alone): sums may be cut where that fills the device, so they are equal but for rounding; the same batch has the same bits again.",
+  );
 
 export const engineOptionsSchema = z
   .strictObject({
-    device: z
-      .string()
-      .regex(/^(auto|cpu|cuda(:\d+)?)$/, { error: "Expected 'auto', 'cpu', 'cuda' or 'cuda:N'" })
-      .default('auto')
-      .describe("Where models live. 'auto' takes the best device there is; a named device is a demand."),
+    device: deviceSchema,
     threads: count.max(256).optional().describe('Threads that compute, the job thread included. Default: every core.'),
     pinThreads: z
       .union([z.boolean(), z.array(z.int().nonnegative()).min(1)])
@@ -30,6 +44,7 @@ export const engineOptionsSchema = z
       .describe(
         "Instructions to compute with. 'auto': what the environment variable GAVEL_ISA names, else the best there are.",
       ),
+    exactness: exactnessSchema,
   })
   .describe('How an engine is made.');
 
@@ -111,6 +126,30 @@ const drawShape = {
     .describe('Texts that end a completion when it contains them; they stay in it. Needs `tokenBytes`.'),
 };
 
+const isFunction = (value: unknown): boolean => typeof value === 'function';
+
+/** A request: its own draw settings, in place of those of the call. Arrays are checked where they are read. */
+export const sampleRequestSchema = z.strictObject({
+  id: z.unknown(),
+  promptTokens: z.unknown(),
+  images: z.unknown().optional(),
+  stopTokens: z.unknown().optional(),
+  ...Object.fromEntries(Object.entries(drawShape).map(([name, setting]) => [name, setting.unwrap().optional()])),
+});
+
+/** The bytes that each token adds to a text. */
+export const tokenBytesSchema = z
+  .strictObject({ bytes: z.instanceof(Uint8Array), offsets: z.instanceof(Int32Array) })
+  .refine(
+    ({ bytes, offsets }) =>
+      offsets.length > 1 &&
+      offsets[0] === 0 &&
+      offsets.at(-1) === bytes.length &&
+      offsets.every((offset, i) => i === 0 || offset >= offsets[i - 1]!),
+    { path: ['offsets'], error: 'Expected one more than there are tokens, ascending from 0 to the length of `bytes`.' },
+  )
+  .optional();
+
 export const sampleOptionsSchema = z
   .strictObject({
     ...drawShape,
@@ -124,6 +163,17 @@ export const sampleOptionsSchema = z
     adapter: z.enum(['on', 'off']).default('on').describe("'off' samples from the base model."),
   })
   .describe('How completions are drawn; a request may override what concerns itself.');
+
+/** What a call of `sample` takes besides. */
+export const sampleCallSchema = sampleOptionsSchema.extend({
+  tokenBytes: tokenBytesSchema,
+  onCompletions: z
+    .custom<(completions: readonly NativeCompletion[]) => void>(isFunction, 'must be a function')
+    .optional(),
+});
+
+/** Of a call that takes nothing but a signal. */
+export const noOptionsSchema = z.strictObject({});
 
 const adapter = z
   .enum(['on', 'off'])
@@ -157,6 +207,8 @@ export const logprobsOptionsSchema = stepOptionsSchema.extend({
   adapter,
 });
 
+export const logitsOptionsSchema = z.strictObject({ adapter });
+
 export const scoreOptionsSchema = stepOptionsSchema
   .pick({ maxTokensPerMicroBatch: true })
   .extend({
@@ -186,13 +238,14 @@ export const objectiveSchema = z.discriminatedUnion(
 );
 export const objectivesSchema = z.array(objectiveSchema).min(1);
 
-export const optimizerStepOptionsSchema = z
+/** AdamW's numbers, each for itself. */
+export const adamWSchema = z
   .strictObject({
-    learningRate: z.number().min(0).default(1e-6).describe('Step size.'),
+    learningRate: z.number().min(0).max(maxFloat).default(1e-6).describe('Step size.'),
     beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment.'),
     beta2: z.number().min(0).lt(1).default(0.999).describe('Decay of the second moment.'),
     eps: z.number().positive().default(1e-8).describe('Added to the root of the second moment.'),
-    weightDecay: z.number().min(0).default(0).describe('Decoupled weight decay.'),
+    weightDecay: z.number().min(0).default(0).describe('Decoupled weight decay; times `learningRate` at most 1.'),
     decayParameters: z
       .enum(['matrices', 'all'])
       .default('matrices')
@@ -200,6 +253,10 @@ export const optimizerStepOptionsSchema = z
     maxGradNorm: z.number().min(0).default(1).describe('Global gradient norm is clipped to this; 0 is off.'),
   })
   .describe('One step of AdamW.');
+export const optimizerStepOptionsSchema = adamWSchema.refine(
+  ({ learningRate, weightDecay }) => learningRate * weightDecay <= 1,
+  { path: ['weightDecay'], error: 'must be at most 1 / `learningRate`: a weight would change its sign' },
+);
 
 export const saveOptionsSchema = z
   .strictObject({
@@ -224,6 +281,7 @@ export const verbSchemas = (): Record<string, unknown> => ({
   save: jsonSchema(saveOptionsSchema),
 });
 
+export type Exactness = z.output<typeof exactnessSchema>;
 export type EngineOptions = z.input<typeof engineOptionsSchema>;
 export type LoadModelOptions = z.input<typeof loadModelOptionsSchema>;
 export type CreateModelOptions = z.input<typeof createModelOptionsSchema>;

@@ -1,6 +1,6 @@
 /** Options checked by their zod schema; what is wrong becomes one typed error that names the option. */
 import type { z } from 'zod';
-import { GavelError } from '../errors.js';
+import { expected, GavelError } from '../errors.js';
 import { knownKeys } from '../schema/known-keys.js';
 import { nearestName } from '../schema/nearest.js';
 import { issueClause, readIssue, showValue, valueAt } from '../schema/read-issue.js';
@@ -41,4 +41,20 @@ export function parseOptions<T extends z.ZodType>(schema: T, value: unknown, nam
     fields: { name: `${name}${dotted(first?.path ?? [])}`, received: showValue(valueAt(value, first?.path ?? [])) },
     cause: parsed.error,
   });
+}
+
+/** `signal`, which is an AbortSignal where it is given. Errors: 'invalid_argument'. */
+export function checkSignal(signal: unknown): AbortSignal | undefined {
+  if (signal === undefined || signal instanceof AbortSignal) return signal;
+  throw expected('invalid_argument', 'options.signal', 'an AbortSignal', signal);
+}
+
+/** What a call was given, apart: its options as the schema resolves them, and its signal. Errors: as parseOptions. */
+export function parseCall<T extends z.ZodType>(
+  schema: T,
+  options: unknown,
+): { signal: AbortSignal | undefined; resolved: z.output<T> } {
+  const isObject = typeof options === 'object' && options !== null;
+  const { signal, ...given } = isObject ? (options as Record<string, unknown>) : {};
+  return { signal: checkSignal(signal), resolved: parseOptions(schema, isObject ? given : options, 'options') };
 }

@@ -1,6 +1,6 @@
 /** What `rankingLoss` of gavel-rl/kernels takes: scores in double, and pairs and options as the ranking objective has them. */
 import { z } from 'zod';
-import type { NativeRankingLossInput } from '../binding/contract.js';
+import type { NativeRankingLossInput } from '../binding/contract-kernels.js';
 import {
   faultsOf,
   headFusion,

@@ -3,7 +3,7 @@
  * order of groups, a prompt before its completions.
  */
 import { z } from 'zod';
-import type { NativeRankingObjective } from '../binding/contract.js';
+import type { NativeRankingObjective } from '../binding/contract-objectives.js';
 
 const int32s = z.custom<Int32Array>((value) => value instanceof Int32Array);
 const uint8s = z.custom<Uint8Array>((value) => value instanceof Uint8Array);

@@ -7,7 +7,8 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { packageRoot } from '../binding/load.js';
 import { writeJsonAtomically } from '../runs/atomic-file.js';
-import { commitOf, peakMemoryBytes } from '../runs/summary.js';
+import { peakMemoryBytes } from '../runs/peak-memory.js';
+import { commitOf } from '../runs/summary.js';
 
 export interface SeedContext {
   seed: number;

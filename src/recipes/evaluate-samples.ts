@@ -5,6 +5,7 @@
 import type { Row } from '../data/rows.js';
 import { SamplePool } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
+import type { DrawSettings } from './draw-options.js';
 import { Pace } from '../pace.js';
 
 /** Where the completions of an evaluation are kept, and under which name of the weights. */
@@ -23,13 +24,6 @@ export interface AskedPrompt {
   direct: boolean;
 }
 
-export interface DrawSettings {
-  samples: number;
-  seed: number;
-  temperature: number;
-  maxNewTokens: number;
-}
-
 export interface JudgedText {
   sample: number;
   text: string;
@@ -45,12 +39,18 @@ export async function drawKept(
   context: RecipeContext,
   set: { name: string; content: string },
   prompts: readonly AskedPrompt[],
-  settings: DrawSettings,
+  settings: DrawSettings & { samples: number; seed: number; maxNewTokens: number },
   kept: KeptSamples | undefined,
 ): Promise<{ texts: JudgedText[][]; tokens: number }> {
-  const { samples, seed, temperature, maxNewTokens } = settings;
+  const { samples, seed, temperature, stopStrings = [], maxNewTokens } = settings;
   const { pool, weights } = kept ?? { pool: SamplePool.inMemory(), weights: '' };
-  const setting = [set.content, `seed ${seed}`, `temperature ${temperature}`, `tokens ${maxNewTokens}`].join(', ');
+  const setting = [
+    set.content,
+    `seed ${seed}`,
+    `temperature ${temperature}`,
+    `tokens ${maxNewTokens}`,
+    ...(stopStrings.length === 0 ? [] : [`stop ${JSON.stringify(stopStrings)}`]),
+  ].join(', ');
   const itemOf = ({ key, row }: AskedPrompt): string => `evaluation (${setting}) ${key} ${row.id}`;
   let tokens = 0;
   for (const { first, count, asked } of missingOf(prompts, samples, (prompt, sample) =>
@@ -64,7 +64,7 @@ export async function drawKept(
     if (kept !== undefined) {
       for (const prompt of asked) context.run?.items.add({ ...prompt.row, id: itemOf(prompt) }, set.name);
     }
-    const options = { count, firstSample: first, seed, temperature, maxNewTokens, signal };
+    const options = { count, firstSample: first, seed, temperature, stopStrings, maxNewTokens, signal };
     const stats = await context.policy.draw(rows, options, ({ item, sample, text, tokens: ids, finishReason }) => {
       const prompt = asked[item]!;
       const { order, direct } = prompt;

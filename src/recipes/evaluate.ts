@@ -11,6 +11,7 @@ import { goldAnswer } from '../rewards/accuracy.js';
 import type { RecipeContext } from './context.js';
 import { evaluationResult, type EvaluationResult } from '../evaluation/result.js';
 import { drawKept, type AskedPrompt, type KeptSamples } from './evaluate-samples.js';
+import { stopStringsSchema } from './draw-options.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, verdictOf, type Judge } from './judge.js';
 import { Pace } from '../pace.js';
@@ -55,6 +56,7 @@ const evaluateOptions = z
       .default(1)
       .describe('Completions of each prompt; more than 1 needs a temperature.'),
     seed: z.number().int().min(0).default(0).describe('Key of the sampling.'),
+    stopStrings: stopStringsSchema,
     maxNewTokens: z.number().int().min(1).default(2048).describe('Longest completion, in tokens.'),
     chunkItems: z.number().int().min(1).default(32).describe('Items sampled at once.'),
   })
@@ -66,6 +68,15 @@ export const samplesNeedTemperature = <T extends z.ZodType<{ samples: number; te
     path: ['samples'],
     error: 'Expected 1 with temperature 0, where every completion of a prompt is the same; or set a temperature.',
   });
+
+/** @internal An evaluator that stops where training does, unless it says itself where to. */
+export const stoppingLike = (evaluator: Evaluator, stopStrings: readonly string[] | undefined): Evaluator =>
+  stopStrings === undefined
+    ? evaluator
+    : {
+        ...evaluator,
+        options: { ...evaluator.options, stopStrings: evaluator.options?.stopStrings ?? [...stopStrings] },
+      };
 
 export const evaluateOptionsSchema = samplesNeedTemperature(evaluateOptions);
 

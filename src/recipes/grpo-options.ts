@@ -1,5 +1,6 @@
 /** Settings of the `grpo` recipe: rollout, rewards to advantages, loss, pace. TRL's names of them are in docs/training.md. */
 import { z } from 'zod';
+import { drawShape } from './draw-options.js';
 import { gateSchema } from './gate.js';
 import { microBatchSchema, optimizerSchema } from './optimizer-options.js';
 import { scheduleSchema } from './schedules.js';
@@ -15,14 +16,7 @@ const rolloutShape = {
     .default(8)
     .describe('Completions of one prompt (G).'),
   promptsPerStep: count.default(16).describe('Prompts of one rollout.'),
-  temperature: z.number().positive().default(1).describe('Sampling temperature; logits are divided by it everywhere.'),
-  topK: count.optional().describe('Draw among the k likeliest tokens.'),
-  topP: z.number().gt(0).max(1).optional().describe('Draw among the likeliest tokens of this mass.'),
-  minP: z.number().min(0).max(1).optional().describe('Draw among tokens of at least this share of the likeliest.'),
-  stopStrings: z
-    .array(z.string().min(1))
-    .optional()
-    .describe('Texts that end a completion when it contains them; they stay in it.'),
+  ...drawShape,
   maxCompletionLength: count.default(2048).describe('Longest completion, in tokens.'),
   dynamicSamplingRounds: z
     .number()

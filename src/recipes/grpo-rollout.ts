@@ -7,6 +7,7 @@ import { overlongPenalty } from '../rewards/overlong.js';
 import type { Verdict } from '../rewards/verifier.js';
 import type { NamedReward } from '../rewards/reward.js';
 import type { RecipeContext } from './context.js';
+import { drawSettingsOf } from './draw-options.js';
 import type { GrpoSettings } from './grpo-options.js';
 import { rewardTable, verdictOf, type Judge } from './judge.js';
 import { Pace } from '../pace.js';
@@ -96,7 +97,7 @@ async function drawGroups(
   step: number,
   firstEpoch: number,
 ): Promise<RolloutGroup[]> {
-  const { groupSize: count, temperature, topK, topP, minP, stopStrings, maxCompletionLength: maxNewTokens } = options;
+  const { groupSize: count, maxCompletionLength: maxNewTokens } = options;
   const { signal } = context;
   // A prompt that comes again in a later epoch must not see the same random numbers: a later step has another seed, and
   // within a step its samples are counted on.
@@ -105,7 +106,7 @@ async function drawGroups(
   const drawn: DrawnCompletion[] = [];
   await context.policy.draw(
     prompts.map(({ encoded }) => encoded),
-    { count, firstSample, seed, temperature, topK, topP, minP, stopStrings, maxNewTokens, signal },
+    { ...drawSettingsOf(options), count, firstSample, seed, maxNewTokens, signal },
     (completion) => drawn.push(completion),
   );
   drawn.sort((a, b) => a.item - b.item || a.sample - b.sample);

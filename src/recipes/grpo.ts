@@ -8,7 +8,7 @@ import type { Cursor } from '../data/shuffle.js';
 import { parseOptions } from '../engine/parse-options.js';
 import { GavelError } from '../errors.js';
 import type { RecipeContext } from './context.js';
-import { evaluateNow, type EvaluationResult, type Evaluator } from './evaluate.js';
+import { evaluateNow, stoppingLike, type EvaluationResult, type Evaluator } from './evaluate.js';
 import { passGate } from './gate.js';
 import { groupAdvantages, sampledKl, type SampledKl } from './grpo-advantages.js';
 import { rolloutMetrics } from './grpo-metrics.js';
@@ -77,11 +77,13 @@ export function grpo(parts: GrpoParts): Recipe<GrpoResult> {
     throw new GavelError('invalid_config', need, {
       fields: { name: 'validation' },
     });
+  // What stops a completion that trains stops one that is measured.
+  const validation = parts.validation && stoppingLike(parts.validation, options.stopStrings);
   return {
     kind: 'grpo',
     config: { data: parts.data.name, ...options },
     budgetSeconds: options.budgetSeconds,
-    run: (context) => runGrpo(context, parts, options),
+    run: (context) => runGrpo(context, { ...parts, ...(validation && { validation }) }, options),
   };
 }
 

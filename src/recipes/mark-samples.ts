@@ -9,6 +9,7 @@ import type { Row } from '../data/rows.js';
 import { expected } from '../errors.js';
 import type { MarkedSample, SampleEntry, SamplePool } from '../runs/sample-pool.js';
 import type { RecipeContext } from './context.js';
+import { drawSettingsOf, drawShape, type DrawSettings } from './draw-options.js';
 import { rewardTable, verdictOf, type Judge } from './judge.js';
 import { Pace } from '../pace.js';
 import type { DrawnCompletion } from './policy.js';
@@ -16,19 +17,12 @@ import type { DrawnCompletion } from './policy.js';
 /** How samples are drawn; recipes set the defaults of their papers. */
 export const drawSchema = z.strictObject({
   samples: z.number().int().min(1).default(4).describe('Completions of each item (k).'),
-  temperature: z.number().positive().default(1).describe('Sampling temperature.'),
-  topK: z.number().int().min(1).optional().describe('Draw among the k likeliest tokens.'),
-  topP: z.number().gt(0).max(1).optional().describe('Draw among the likeliest tokens of this mass.'),
-  minP: z.number().min(0).max(1).optional().describe('Draw among tokens of at least this share of the likeliest.'),
-  stopStrings: z
-    .array(z.string().min(1))
-    .optional()
-    .describe('Texts that end a completion when it contains them; they stay in it.'),
+  ...drawShape,
   maxNewTokens: z.number().int().min(1).default(2048).describe('Longest completion, in tokens.'),
   chunkItems: z.number().int().min(1).default(128).describe('Items sampled at once; each chunk is kept when killed.'),
 });
 
-export interface MarkOptions {
+export interface MarkOptions extends DrawSettings {
   data: Dataset;
   judge: Judge;
   pool: SamplePool;
@@ -37,12 +31,6 @@ export interface MarkOptions {
   /** Samples that the pool shall hold of each item. */
   samples: number;
   seed: number;
-  /** 0 is greedy. */
-  temperature: number;
-  topK?: number | undefined;
-  topP?: number | undefined;
-  minP?: number | undefined;
-  stopStrings?: readonly string[] | undefined;
   maxNewTokens: number;
   /** Items sampled at once. */
   chunkItems: number;
@@ -155,24 +143,12 @@ async function drawMarked(
   rows: readonly Row[],
   firstSample: number,
 ): Promise<number> {
-  const {
-    judge,
-    pool,
-    weights: checkpoint,
-    seed,
-    temperature,
-    topK,
-    topP,
-    minP,
-    stopStrings,
-    maxNewTokens,
-    recency = 0,
-  } = options;
+  const { judge, pool, weights: checkpoint, seed, temperature, maxNewTokens, recency = 0 } = options;
   const { signal } = context;
   const encoded = await context.policy.encode(rows, signal);
   const drawn: DrawnCompletion[] = [];
   const count = options.samples - firstSample;
-  const draw = { count, firstSample, seed, temperature, topK, topP, minP, stopStrings, maxNewTokens, signal };
+  const draw = { ...drawSettingsOf(options), count, firstSample, seed, maxNewTokens, signal };
   const stats = await context.policy.draw(encoded, draw, (completion) => drawn.push(completion));
   drawn.sort((a, b) => a.item - b.item || a.sample - b.sample);
   const table = judge.rewards.length === 0 ? undefined : await rewardTable(judge, rows, drawn);

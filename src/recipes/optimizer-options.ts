@@ -1,10 +1,10 @@
 /** Optimizer and step settings that every training recipe shares, and what is derived from the data instead of asked for. */
 import { z } from 'zod';
 import type { NativeOptimizerOptions } from '../binding/contract.js';
-import { optimizerStepOptionsSchema } from '../engine/options.js';
+import { adamWSchema } from '../engine/options.js';
 
 /** AdamW but for the learning rate, which a schedule gives. */
-export const optimizerSchema = optimizerStepOptionsSchema.omit({ learningRate: true }).describe('AdamW settings.');
+export const optimizerSchema = adamWSchema.omit({ learningRate: true }).describe('AdamW settings.');
 
 export type OptimizerSettings = z.infer<typeof optimizerSchema>;
 

@@ -11,20 +11,14 @@ import type { Model, SampleRequest } from '../engine/model.js';
 import { expected } from '../errors.js';
 import type { SampleStats } from '../engine/sample-run.js';
 import { nameKey } from '../seeded.js';
+import type { DrawSettings } from './draw-options.js';
 
-export interface DrawOptions {
+export interface DrawOptions extends DrawSettings {
   /** Samples of each row. */
   count: number;
   /** Index of the first one, or of each row's first one. Default: 0. */
   firstSample?: number | readonly number[];
   seed: number;
-  /** 0 is greedy. */
-  temperature: number;
-  topK?: number | undefined;
-  topP?: number | undefined;
-  minP?: number | undefined;
-  /** Texts that end a completion; they stay in it. Default: none. */
-  stopStrings?: readonly string[] | undefined;
   maxNewTokens: number;
   signal: AbortSignal;
 }
@@ -97,24 +91,17 @@ export class Policy implements AsyncDisposable {
     options: DrawOptions,
     onCompletion: (completion: DrawnCompletion) => void,
   ): Promise<SampleStats> {
-    const { count, firstSample = 0, seed, temperature, topK, topP, minP, maxNewTokens, signal } = options;
-    const { stopStrings = [] } = options;
+    const { firstSample = 0, signal, stopStrings = [], ...draw } = options;
     const requests = rows.map((row, i): SampleRequest => ({
       id: nameKey(row.id),
       promptTokens: row.promptTokens,
       images: row.images,
-      count,
       firstSample: typeof firstSample === 'number' ? firstSample : firstSample[i]!,
-      maxNewTokens,
-      seed,
-      temperature,
-      ...(topK === undefined ? {} : { topK }),
-      ...(topP === undefined ? {} : { topP }),
-      ...(minP === undefined ? {} : { minP }),
     }));
     return this.model.sample(requests, {
+      ...draw,
       signal,
-      ...(stopStrings.length === 0 ? {} : { stopStrings: [...stopStrings], tokenBytes: this.#tokenizer.tokenBytes() }),
+      ...(stopStrings.length === 0 ? {} : { stopStrings, tokenBytes: this.#tokenizer.tokenBytes() }),
       bannedTokens: this.#bannedTokens,
       onCompletions: (completions) => {
         for (const { request, sample, tokens, logprobs, finishReason } of completions) {

@@ -4,7 +4,7 @@ import { dataConfigSchema, dataSourceSchema } from '../data/open-data.js';
 import { promptLimitsSchema } from '../data/prompt-limits.js';
 import { loraOptionsSchema } from '../engine/lora.js';
 import { optimizerStateSchema } from '../engine/optimizer-state.js';
-import { promptCacheBytesSchema } from '../engine/options.js';
+import { engineOptionsSchema, promptCacheBytesSchema } from '../engine/options.js';
 import { rewardHeadOptionsSchema } from '../engine/reward-head.js';
 import { answerForms } from '../rewards/answer-forms.js';
 import { verifierNames } from '../rewards/verifier.js';
@@ -59,13 +59,6 @@ export const modelSchema = z
     ...promptLimitsSchema.shape,
   })
   .describe('What is trained.');
-
-export const engineSchema = z
-  .strictObject({
-    device: z.string().default('auto').describe("'auto', 'cpu', 'cuda' or 'cuda:1'; a named device is a demand."),
-    threads: z.number().int().min(1).optional().describe('Worker threads of the CPU engine. Default: one a core.'),
-  })
-  .describe('Where it runs.');
 
 const stageName = z
   .string()
@@ -134,18 +127,25 @@ export const stageSchema = z
           if (need !== undefined)
             issues.push({ code: 'custom', path: ['validation'], message: need, input: undefined });
         }),
-      z.strictObject({
-        name: stageName,
-        recipe: z
-          .literal('unified-reward-think')
-          .describe('Cold start, rejection sampling and GRPO, one after another.'),
-        coldStart: dataConfigSchema.describe('Rows with distilled rationales.'),
-        pool: dataConfigSchema.describe('Labelled rows that the later stages draw on.'),
-        ...marked,
-        validation: validationSchema,
-        test: validationSchema.optional().describe('Measured after each of the three.'),
-        options: unifiedRewardThinkOptionsSchema.prefault({}),
-      }),
+      z
+        .strictObject({
+          name: stageName,
+          recipe: z
+            .literal('unified-reward-think')
+            .describe('Cold start, rejection sampling and GRPO, one after another.'),
+          coldStart: dataConfigSchema.describe('Rows with distilled rationales.'),
+          pool: dataConfigSchema.describe('Labelled rows that the later stages draw on.'),
+          ...marked,
+          validation: validationSchema.optional().describe('Needed: it ends the cold start and opens the gate.'),
+          test: validationSchema.optional().describe('Measured after each of the three.'),
+          options: unifiedRewardThinkOptionsSchema.prefault({}),
+        })
+        .check(({ value, issues }) => {
+          const message =
+            'Expected rows to validate on: the cold start looks for its end on them, and the gate of GRPO measures the policy.';
+          if (value.validation === undefined)
+            issues.push({ code: 'custom', path: ['validation'], message, input: undefined });
+        }),
       z
         .strictObject({
           name: stageName,
@@ -218,7 +218,7 @@ export const runConfigSchema = z
   .strictObject({
     run: z.string().min(1).describe('Run folder, relative to the configuration file.'),
     model: modelSchema,
-    engine: engineSchema.prefault({}),
+    engine: engineOptionsSchema.prefault({}),
     stages: z.array(stageSchema).min(1).describe('Stages in order; each begins with the weights of the one before.'),
     keepCheckpoints: z.number().int().min(1).default(2).describe('Checkpoints kept beside those a stage needs.'),
     exportFinal: z.boolean().default(true).describe('Write the final weights as a Hugging Face folder `final`.'),

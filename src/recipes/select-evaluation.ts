@@ -13,7 +13,8 @@ import { mappedDataset } from './dataset-part.js';
 import { wilsonInterval } from '../evaluation/interval.js';
 import type { Recipe } from './job.js';
 import { defaultJudge, type Judge } from './judge.js';
-import { markSamples } from './mark-samples.js';
+import { drawSettingsOf, type DrawSettings } from './draw-options.js';
+import { markSamples, type MarkOptions } from './mark-samples.js';
 import { r3vDrawSchema } from './r3v-options.js';
 import { r3vPrompts, type R3vPrompts } from './r3v-prompts.js';
 import { majorityOf, sameVote, voteMarks } from './select-votes.js';
@@ -131,8 +132,8 @@ class SelectEvaluation {
     const ids: string[] = [];
     let unparsed = 0;
     const asked = mappedDataset(data, data.name, (question) => this.#prompts.rationale(question));
-    const { temperature, topK, topP, minP, stopStrings, maxNewTokens } = this.#options;
-    const draw = { samples: sizes.at(-1)!, temperature, topK, topP, minP, stopStrings, maxNewTokens };
+    const { maxNewTokens } = this.#options;
+    const draw = { ...drawSettingsOf(this.#options), samples: sizes.at(-1)!, maxNewTokens };
     await this.#draw(asked, draw, async (id, entries) => {
       ids.push(id);
       samples.push([...entries]);
@@ -240,15 +241,7 @@ class SelectEvaluation {
 
   async #draw(
     data: Dataset,
-    draw: {
-      samples: number;
-      temperature: number;
-      maxNewTokens: number;
-      topK?: number;
-      topP?: number;
-      minP?: number | undefined;
-      stopStrings?: readonly string[] | undefined;
-    },
+    draw: DrawSettings & Pick<MarkOptions, 'samples' | 'maxNewTokens'>,
     visit: (id: string, entries: readonly SampleEntry[]) => Promise<void>,
   ): Promise<void> {
     const { seed, chunkItems } = this.#options;

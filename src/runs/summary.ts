@@ -34,11 +34,6 @@ export async function writeSummary(path: string, summary: RunSummary): Promise<v
   await writeJsonAtomically(path, summary);
 }
 
-/** Highest resident set of this process so far. */
-export function peakMemoryBytes(): number {
-  return process.resourceUsage().maxRSS * 1024;
-}
-
 /** The commit `folder` stands at, or null without git or outside a checkout. */
 export async function commitOf(folder: string): Promise<string | null> {
   try {

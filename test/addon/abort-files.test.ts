@@ -44,7 +44,8 @@ describe('an abort', () => {
     const before = await model.readTensor('model.norm.weight');
     await model.forwardBackward([textGroup()], [{ kind: 'nll' }]);
     const controller = new AbortController();
-    const running = model.logprobs(Array.from({ length: 40 }, (_, i) => textGroup(i)));
+    // Long enough that the step still waits when this thread comes to the abort, on a busy machine too.
+    const running = model.logprobs(Array.from({ length: 1000 }, (_, i) => textGroup(i % 40)));
     const step = model.optimizerStep({ learningRate: 0.1, signal: controller.signal });
     controller.abort(reason);
     await expect(step).rejects.toBe(reason);

@@ -26,6 +26,22 @@ const spoilt = (change: Partial<Group['completions'][number]>): Group => ({
 
 describeMistakes('grpo objectives', [
   {
+    what: 'a completion without an advantage',
+    make: train({ kind: 'grpo' }, spoilt({ advantage: undefined } as object)),
+    code: 'invalid_argument',
+    expected: /Expected `advantage` of every completion because `objectives\[0\]` trains on it/,
+    received: /received one without/,
+    advice: /Give 0 where nothing is to be learned/,
+  },
+  {
+    what: 'a misspelt property of a completion',
+    make: train({ kind: 'grpo' }, spoilt({ oldLogProbs: new Float32Array(1) } as object)),
+    code: 'invalid_argument',
+    expected: /Expected no properties but tokens, mask, .*oldLogprobs/,
+    received: /for `groups\[0\]\.completions\[0\]` but received `oldLogProbs`/,
+    advice: /Correct its name or leave it out/,
+  },
+  {
     what: 'a dual clip that cuts on-policy ratios',
     make: train({ kind: 'grpo', dualClip: 1 }),
     code: 'invalid_argument',

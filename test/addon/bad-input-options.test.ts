@@ -81,6 +81,21 @@ describeMistakes('options', [
     advice: /Greedy completions are all equal/,
   },
   {
+    what: 'UnifiedReward-Think without rows to validate on',
+    make: async () =>
+      failureOfCommand([
+        'train',
+        await configuration({
+          stage: 'recipe: unified-reward-think\n    coldStart: { path: data.jsonl }\n    pool: { path: data.jsonl }',
+        }),
+      ]),
+    code: 'invalid_config',
+    exitCode: 2,
+    expected: /Expected a valid `stages\.0\.validation`.*expected rows to validate on/,
+    received: /received (nothing|undefined|no value|none)/,
+    advice: /the gate of GRPO measures the policy/,
+  },
+  {
     what: 'a recipe that does not exist',
     make: async () => failureOfCommand(['train', await configuration({ stage: 'recipe: grop' })]),
     code: 'invalid_config',

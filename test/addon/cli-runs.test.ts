@@ -213,17 +213,28 @@ describe('completions that evaluations kept', () => {
     expect(table).toMatch(/^held out +a +given +\S+ +0/m);
     expect(table).toMatch(/^held out +b +swapped +\S+ +0/m);
     expect(table).not.toContain('ffff');
-    const lines = gavel('samples', at('evaluated'), '--evaluation', 'held out', '--item', 'b', '--json').stdout.trim();
+    expect(gavel('samples', '--evaluation', at('evaluated')).stdout).toBe(table);
+    const lines = gavel('samples', at('evaluated'), '--set', 'held out', '--item', 'b', '--json').stdout.trim();
     expect(lines.split('\n').map((line) => (JSON.parse(line) as { evaluation: unknown }).evaluation)).toEqual([
       { name: 'held out', item: 'b', order: 'swapped', direct: false },
       { name: 'held out', item: 'b', order: 'given', direct: false },
     ]);
-    expect(gavel('samples', at('evaluated'), '--evaluation', 'other').stdout).toBe('None fits; sets: held out.\n');
+    expect(gavel('samples', at('evaluated'), '--set', 'other').stdout).toBe('None fits; sets: held out.\n');
     expect(gavel('samples', at('one'), '--evaluation').stdout).toBe('No evaluation of the run kept its completions.\n');
   });
 
+  it.each([['--json'], ['--parquet', 'marked.parquet']])(
+    'are counted on standard error with %s',
+    (name, file?: string) => {
+      const { stdout, stderr } = gavel('samples', at('evaluated'), name, ...(file === undefined ? [] : [at(file)]));
+      expect(stderr).toBe('gavel: Of evaluations (held out) there are 4 completions: --evaluation shows them.\n');
+      expect(stdout).not.toContain('held out');
+      expect(gavel('samples', at('evaluated'), '--evaluation', '--json').stderr).toBe('');
+    },
+  );
+
   it('stand on the page with the prompt as it was asked and its pictures', async () => {
-    gavel('samples', at('evaluated'), '--evaluation', 'held out', '--html', at('evaluated.html'));
+    gavel('samples', at('evaluated'), '--set', 'held out', '--html', at('evaluated.html'));
     const page = await readFile(at('evaluated.html'), 'utf8');
     expect(page.match(/<section>/g)).toHaveLength(4);
     expect(page).toContain('&lt;image&gt; swapped a');

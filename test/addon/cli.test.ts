@@ -1,14 +1,14 @@
 // The commands that use a model, as a user types them: what they print is what the API computes, and JSON lines are whole.
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { describeCheckpoint } from '../../src/engine/describe-checkpoint.js';
 import { createEngine, datasetFromRows, judgingRow, Policy, RunFolder, sft, train, type Row } from '../../src/index.js';
 import { FakeHub } from '../support/fake-hub.js';
 import { picture } from '../support/pictures.js';
-import { command, failureOfCommand } from './bad-input.js';
+import { command, configuration, failureOfCommand } from './bad-input.js';
 import { temporaryFolder, textFolder, textGroup, visionFolder } from './model-fixture.js';
 
 const engine = await createEngine({ threads: 2 });
@@ -54,6 +54,19 @@ interface ScoreLine {
   logprobs: number[];
   sum: number;
 }
+
+describe('gavel train', () => {
+  it('makes no run folder when the data of any stage is bad', async () => {
+    const late = `- name: late\n    recipe: evaluate\n    data: { path: gone.jsonl }`;
+    const stage = `recipe: sft\n    data: { path: data.jsonl }\n    options: { steps: 1, batchSize: 2 }\n  ${late}`;
+    const path = await configuration({ stage });
+    expect(failureOfCommand(['train', path])).toMatchObject({
+      code: 'io',
+      message: expect.stringContaining('gone') as string,
+    });
+    expect(await readdir(dirname(path))).toEqual(['data.jsonl', 'run.yaml']);
+  });
+});
 
 describe('gavel sample', () => {
   const args = ['sample', '--model', textFolder, '--group', '3', '--seed', '7', '--max-new-tokens', '6'];

@@ -50,7 +50,15 @@ describe('createEngine', () => {
     const engine = await createEngine({ threads: 2 });
     expect(engine.device).toBe('cpu');
     expect(engine.threads).toBe(2);
+    expect(engine.exactness).toBe('bitwise');
     await engine.dispose();
+  });
+
+  it('is refused in a mode that the processor does not have', async () => {
+    await expect(createEngine({ exactness: 'fastest' })).rejects.toMatchObject({
+      code: 'unsupported',
+      message: expect.stringMatching(/^Expected 'bitwise' for `exactness` on the CPU but received 'fastest'/) as string,
+    });
   });
 });
 

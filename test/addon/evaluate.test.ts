@@ -72,6 +72,36 @@ describe('an evaluation in a run', () => {
   });
 });
 
+describe('stop strings of an evaluation', () => {
+  it('end its completions, and those kept without them are not taken for these', async () => {
+    await using model = await engine.loadModel(textFolder);
+    await using policy = await Policy.open(model, textFolder, { threads: 1 });
+    await using run = await RunFolder.open(join(await temporaryFolder(), 'run'), {});
+    const texts = async (stopStrings?: string[]): Promise<string[]> => {
+      const found: string[] = [];
+      const onJudgement = ({ text }: Judgement): number => found.push(text!);
+      const { options, set } = evaluator(8);
+      await train(
+        policy,
+        evaluate({ set, onJudgement, options: { ...options, maxNewTokens: 30, ...(stopStrings && { stopStrings }) } }),
+        { run },
+      ).result;
+      return found;
+    };
+    const free = await texts();
+    expect(await texts()).toEqual(free);
+    const cut = await texts(['e']);
+    expect(free.filter((text) => text.slice(0, -1).includes('e')).length).toBeGreaterThan(4);
+    for (const [i, text] of cut.entries()) {
+      const at = free[i]!.indexOf('e');
+      expect(text).toContain(free[i]!.slice(0, at < 0 ? undefined : at + 1));
+      // What completes a stop string is a whole token.
+      expect(text.length).toBeLessThan((at < 0 ? free[i]!.length : at) + 12);
+    }
+    expect(cut).not.toEqual(free);
+  });
+});
+
 describe('gavel eval', () => {
   const gavel = (args: readonly string[]) =>
     spawnSync(process.execPath, [command, 'eval', ...args], { encoding: 'utf8' });

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Model } from '../../src/engine/index.js';
+import type { Judgement } from '../../src/evaluation/judgement.js';
 import type { StepEnd } from '../../src/recipes/events.js';
 import { grpo, type GrpoOptions } from '../../src/recipes/grpo.js';
 import { train, type TrainOptions } from '../../src/recipes/job.js';
@@ -104,6 +105,32 @@ describe('every loss of the family', () => {
     expect(Object.values(steps[0]!.metrics).every(Number.isFinite)).toBe(true);
     expect(steps[0]!.metrics).toMatchObject({ updates: 2, 'sampling/sampling_logp_difference/max': 0 });
     expect(steps[0]!.metrics['entropy']).toBeGreaterThan(0);
+  });
+});
+
+describe('stop strings', () => {
+  const texts = (stopStrings?: string[], own?: string[]): Promise<string[]> =>
+    fixture.withPolicy(async (policy) => {
+      const found: string[] = [];
+      const validation = {
+        ...fixture.validation(2),
+        onJudgement: ({ text }: Judgement): number => found.push(text!),
+        options: { maxNewTokens: 24, temperature: 1, ...(own && { stopStrings: own }) },
+      };
+      const options = { ...base, ...(stopStrings && { stopStrings }) };
+      await train(policy, grpo({ data: fixture.data.pool(4), judge: byTokens, validation, options })).result;
+      return found;
+    });
+
+  it('of training end what is validated too, unless the validation has its own', async () => {
+    const free = await texts();
+    const longest = free.toSorted((a, b) => b.length - a.length)[0]!;
+    const stop = longest.trim().split(' ')[1]!;
+    const cut = (await texts([stop]))[free.indexOf(longest)]!;
+    expect(cut.length).toBeLessThan(longest.length);
+    expect(longest.startsWith(cut)).toBe(true);
+    expect(cut).toContain(stop);
+    expect(await texts([stop], [])).toEqual(free);
   });
 });
 

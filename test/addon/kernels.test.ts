@@ -1,6 +1,6 @@
 // `gavel-rl/kernels` against plain loops in double, and the table of GRPO numbers that the field's trainer gives.
 import { describe, expect, it } from 'vitest';
-import { attention, grpoLoss, linear, logprobs, rmsNorm, sampleTokens } from '../../src/kernels.js';
+import { attention, dpoLoss, grpoLoss, linear, logprobs, rmsNorm, sampleTokens } from '../../src/kernels.js';
 
 /** Deterministic numbers in (-1, 1). */
 const numbers = (count: number, seed: number): Float32Array =>
@@ -147,6 +147,11 @@ describe('sampleTokens', () => {
 });
 
 describe('grpoLoss', () => {
+  it('names the array that is missing', () => {
+    expect(() => grpoLoss({} as never)).toThrow(/Expected Float64Array for `input\.\w+` but received undefined/);
+    expect(() => dpoLoss({} as never)).toThrow(/Expected Float64Array for `input\.\w+` but received undefined/);
+  });
+
   const flat = (rows: number[][]): Float64Array => Float64Array.from(rows.flat());
   const input = {
     logprobs: flat([

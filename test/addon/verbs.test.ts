@@ -60,6 +60,61 @@ describe('sample', () => {
     await expect(refused).rejects.toThrow(/Give `tokenBytes` of the tokenizer/);
   });
 
+  it('takes what a request leaves undefined from the call, and knows the keys of a request', async () => {
+    const options = { maxNewTokens: 8, seed: 4, stopTokens: [], topP: 0.2, temperature: 2 };
+    const request = { id: 8, promptTokens: prompt };
+    const [plain] = await model.sample([request], options).completions();
+    const undefinedKeys = { ...request, topP: undefined, stopStrings: undefined, count: undefined } as never;
+    const [same] = await model.sample([undefinedKeys], options).completions();
+    expect([...same!.tokens]).toEqual([...plain!.tokens]);
+    const asked = (more: object) => () => model.sample([request, { ...request, ...more }], options);
+    expect(asked({ stopString: ['a'] })).toThrow(/`requests\[1\]\.stopString`\. Did you mean `stopStrings`\?/);
+    expect(asked({ topP: 0 })).toThrow(/`requests\[1\]\.topP`/);
+  });
+
+  it.each([
+    ['no token', { bytes: new Uint8Array(0), offsets: Int32Array.of(0) }],
+    ['offsets that fall', { bytes: new Uint8Array(2), offsets: Int32Array.of(0, 2, 1, 2) }],
+    ['another end than that of the bytes', { bytes: new Uint8Array(4), offsets: Int32Array.of(0, 1, 3) }],
+  ])('refuses token bytes with %s', (_, tokenBytes) => {
+    const asked = (): unknown => model.sample([{ id: 1, promptTokens: prompt }], { stopStrings: ['a'], tokenBytes });
+    expect(asked).toThrow(/valid `options\.tokenBytes\.offsets`.*one more than there are tokens, ascending/);
+  });
+
+  it('refuses options that are no object, and a signal that is none', async () => {
+    const group = { promptTokens: prompt, images: [], completions: [{ tokens: Int32Array.of(3) }] };
+    const verbs: Record<string, (options: never) => unknown> = {
+      sample: async (options) => model.sample([], options),
+      logprobs: (options) => model.logprobs([group], options),
+      logits: (options) => model.logits(group, options),
+      forwardBackward: (options) => model.forwardBackward([group], [{ kind: 'nll' }], options),
+      optimizerStep: (options) => model.optimizerStep(options),
+      load: (options) => model.load(textFolder, options),
+    };
+    for (const verb of Object.values(verbs)) {
+      await expect(verb(null as never)).rejects.toThrow(
+        /Expected a valid `options` but received null: it must be an object/,
+      );
+      await expect(verb({ signal: 'x' } as never)).rejects.toThrow(
+        /Expected an AbortSignal for `options.signal` but received "x"/,
+      );
+    }
+  });
+
+  it('refuses steps that no weight survives', async () => {
+    await expect(model.optimizerStep({ learningRate: 1e39 })).rejects.toThrow(
+      /`options\.learningRate`.*received 1e\+39/,
+    );
+    await expect(model.optimizerStep({ learningRate: 0.1, weightDecay: 11 })).rejects.toThrow(
+      /`options\.weightDecay`.*received 11: it must be at most 1 \/ `learningRate`/,
+    );
+  });
+
+  it('says the most that an integer may be to whoever asks for more', async () => {
+    const run = model.sample([{ id: 1, promptTokens: prompt }], { topK: 1e12 });
+    await expect(run.result).rejects.toThrow(/an integer from 0 to 2147483647.*received 1000000000000/);
+  });
+
   it('keeps prompts for later calls, within a bound, until weights change', async () => {
     const kept = await engine.loadModel(textFolder, { promptCacheBytes: 1_000_000 });
     const none = await engine.loadModel(textFolder, { promptCacheBytes: 0 });

@@ -1,13 +1,8 @@
 // Direct preference optimization through a model: log 2 before the first step, the gradient of plain log-probs there, pairs
 // in one group or in two, any cut into micro-batches, and a margin that grows.
 import { afterAll, describe, expect, it } from 'vitest';
-import type {
-  NativeCompletionInput,
-  NativeDpoObjective,
-  NativeGroup,
-  NativeModel,
-  NativeObjective,
-} from '../../src/binding/contract.js';
+import type { NativeDpoObjective, NativeObjective } from '../../src/binding/contract-objectives.js';
+import type { NativeCompletionInput, NativeGroup, NativeModel } from '../../src/binding/contract.js';
 import { group, job, loadGoldenModel, makeEngine, stepOptions } from './checkpoint.js';
 import { relativeL2 } from './golden.js';
 

@@ -8,6 +8,7 @@ import type {
   NativeModel,
 } from '../../src/binding/contract.js';
 import { job, makeEngine } from './checkpoint.js';
+import { random } from './random.js';
 import {
   firstWord,
   imageToken,
@@ -20,15 +21,6 @@ import {
 
 // The invariant the whole design rests on: the log-prob stored while sampling equals, bit for bit, the one any later forward
 // computes, whatever shares the batch, wherever the prompt ends, however many threads run, images included.
-
-/** A seeded generator for bulk data; fast-check draws the structure. */
-function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 4294967296;
-  };
-}
 
 interface GroupShape {
   textBefore: number;

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import type { NativeObjective } from '../../src/binding/contract.js';
+import type { NativeObjective } from '../../src/binding/contract-objectives.js';
 import { group, job, loadGoldenModel, makeEngine, stepOptions } from './checkpoint.js';
 import { Golden, maxAbsolute, relativeL2 } from './golden.js';
 

@@ -4,13 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { expect } from 'vitest';
-import type {
-  NativeEngine,
-  NativeGroup,
-  NativeImage,
-  NativeModel,
-  NativeObjective,
-} from '../../src/binding/contract.js';
+import type { NativeObjective } from '../../src/binding/contract-objectives.js';
+import type { NativeEngine, NativeGroup, NativeImage, NativeModel } from '../../src/binding/contract.js';
 import { modelSpec, type JsonObject } from '../../src/engine/model-config.js';
 import { readCheckpointTensors } from '../../src/engine/safetensors.js';
 import { canonicalName, matchTensors } from '../../src/engine/tensor-names.js';

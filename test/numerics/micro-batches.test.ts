@@ -1,7 +1,8 @@
 // The gradient of a step does not depend on how its rows are cut into micro-batches or calls, for every policy loss:
 // denominators belong to the whole optimizer step.
 import { afterAll, describe, expect, it } from 'vitest';
-import type { NativeGroup, NativeGrpoObjective, NativeLossType } from '../../src/binding/contract.js';
+import type { NativeGrpoObjective, NativeLossType } from '../../src/binding/contract-objectives.js';
+import type { NativeGroup } from '../../src/binding/contract.js';
 import { group, job, loadGoldenModel, makeEngine, stepOptions } from './checkpoint.js';
 import { relativeL2 } from './golden.js';
 

@@ -11,6 +11,7 @@ import type {
   NativeReuse,
 } from '../../src/binding/contract.js';
 import { job, makeEngine } from './checkpoint.js';
+import { random } from './random.js';
 import { firstWord, imageToken, smallFamilies, videoToken, vocabulary, type SmallFamily } from './small-families.js';
 
 const rewardToken = 65;
@@ -18,14 +19,6 @@ const budgetsIn = {
   bf16: { never: 0, scarce: 60_000, ample: 2 ** 26 },
   fp32: { never: 0, scarce: 120_000, ample: 2 ** 26 },
 };
-
-function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 4294967296;
-  };
-}
 
 interface Prompt {
   promptTokens: Int32Array;

@@ -2,28 +2,15 @@
 // weight 0 are not there; a joint gradient is the sum of its parts; scores, losses and gradients are PyTorch's.
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import type {
-  NativeEngine,
-  NativeGroup,
-  NativeModel,
-  NativeNllObjective,
-  NativeRankingObjective,
-  NativeScores,
-} from '../../src/binding/contract.js';
+import type { NativeNllObjective, NativeRankingObjective } from '../../src/binding/contract-objectives.js';
+import type { NativeEngine, NativeGroup, NativeModel, NativeScores } from '../../src/binding/contract.js';
 import { group, job, loadGoldenModel, makeEngine, stepOptions } from './checkpoint.js';
+import { random } from './random.js';
 import { Golden, maxAbsolute, relativeL2 } from './golden.js';
 import { firstWord, smallFamilies, vocabulary, type SmallFamily } from './small-families.js';
 
 const rewardToken = firstWord + 3;
 const scoreOptions = { ...stepOptions, states: false };
-
-function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 4294967296;
-  };
-}
 
 async function scoringModel(
   engine: NativeEngine,

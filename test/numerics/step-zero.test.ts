@@ -1,7 +1,8 @@
 // Before the first step the policy is its own reference: the KL is exactly 0 and moves nothing. And the entropy bonus, whose
 // gradient goes through the head by a way of its own.
 import { afterAll, describe, expect, it } from 'vitest';
-import type { NativeGroup, NativeGrpoObjective, NativeModel } from '../../src/binding/contract.js';
+import type { NativeGrpoObjective } from '../../src/binding/contract-objectives.js';
+import type { NativeGroup, NativeModel } from '../../src/binding/contract.js';
 import { group, job, loadGoldenModel, makeEngine, stepOptions } from './checkpoint.js';
 
 const dapo: NativeGrpoObjective = {

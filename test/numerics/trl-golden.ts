@@ -1,5 +1,6 @@
 /** The goldens of the reference program: one batch as TRL pads it, text or vision. */
-import type { NativeGroup, NativeGrpoObjective } from '../../src/binding/contract.js';
+import type { NativeGrpoObjective } from '../../src/binding/contract-objectives.js';
+import type { NativeGroup } from '../../src/binding/contract.js';
 import { group } from './checkpoint.js';
 import type { Golden } from './golden.js';
 

@@ -2,7 +2,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { decodeBytes, matrixParameters, trainFlop, updateFlop, workloads } from '../../bench/engine/shapes.mjs';
 import { flameGraph } from '../../bench/flame-graph.mjs';
-import { goalOf, met, rowsOf } from '../../bench/goals.mjs';
+import { goalOf, met, rowsOf, unmeasured } from '../../bench/goals.mjs';
 import { interleave, Session } from '../../bench/session.mjs';
 import { foldStacks } from '../../bench/stacks.mjs';
 import { clockOf, compare } from '../../bench/statistics.mjs';
@@ -18,8 +18,8 @@ describe('goals', () => {
     expect(goalOf(row('train_step', undefined, 'bf16'))).toEqual({ goal: 0.8, goalOf: 'share' });
     expect(goalOf(row('train_step', 'torch', 'bf16'))).toEqual({ goal: 1.25 });
     const head = row('head_logprob extra memory', 'torch log_softmax', 'fp32');
-    expect(goalOf(head, { goal: true, passes: 2 })).toEqual({ goal: 16, goalOf: 'most' });
-    expect(goalOf(head, { passes: 2 })).toEqual({});
+    expect(goalOf(head, { goal: true, calls: 2 })).toEqual({ goal: 16, goalOf: 'most' });
+    expect(goalOf(head, { calls: 2 })).toEqual({});
   });
 
   it('are met from the right side', () => {
@@ -28,6 +28,26 @@ describe('goals', () => {
       met({ shareOfLimit: 0.8, goal: 0.8, goalOf: 'share' }),
       met({ value: 17, goal: 16, goalOf: 'most' }),
     ]).toEqual([true, false]);
+  });
+
+  it('that nobody measured are named by case and threads', () => {
+    const one = { row: { workload: 'decode', shape: 'one' }, about: { rows: 1 } };
+    const many = { row: { workload: 'decode', shape: 'many' }, about: { rows: 64 } };
+    const measured = (shape: string, peer: string, dtype: string, threads: number): object => ({
+      ...{ workload: 'decode', shape, peer, dtype, threads, goal: 4 },
+    });
+    const rows = [
+      measured('many', 'transformers generate', 'fp32', 1),
+      measured('many', 'transformers generate', 'bf16', 1),
+      measured('many', 'transformers generate', 'bf16', 2),
+      measured('one', 'llama.cpp', 'bf16', 1),
+    ];
+    const found = unmeasured(rows, [one, many]).map(([row, threads]: any) => [row.shape, row.peer, row.dtype, threads]);
+    expect(found).toEqual([
+      ['many', 'transformers generate', 'fp32', [2]],
+      ['many', 'llama.cpp', 'bf16', [2]],
+      ['one', 'llama.cpp', 'bf16', [2]],
+    ]);
   });
 
   it('cover every workload of an engine', () => {

@@ -68,6 +68,13 @@ describe('bytes of tokens', () => {
     expect(textOf(words.tokenBytes(), ids)).toBe(' red car');
   });
 
+  it('are those of decoded text, whatever tokenizer_config.json says of cleaning up', async () => {
+    const words = await Tokenizer.load(await wordLevel(['<unk>', 'red', '.'], { clean_up_tokenization_spaces: true }));
+    const ids = words.encode('red .');
+    expect(textOf(words.tokenBytes(), ids)).toBe(' red .');
+    expect(words.decode(ids)).toBe('red .');
+  });
+
   it('know SentencePiece forms, with and without bytes as tokens', () => {
     const read = (decoder: unknown): ReturnType<typeof tokenReader> => tokenReader({ decoder });
     const fallback = read({

@@ -63,7 +63,7 @@ const events = `
 
 const verbOptions: Record<string, string> = {
   createEngine: `
-    device threads isa pinThreads
+    device threads isa pinThreads exactness
   `,
   loadModel: `
     adapter dtype freeze hub hub.cacheFolder hub.endpoint hub.offline hub.token lora lora.alpha lora.dropout lora.exclude lora.rank
@@ -107,7 +107,7 @@ const verbOptions: Record<string, string> = {
 /** Options of a stage are those of its recipe. */
 const configKeys: Record<string, string> = {
   run: `
-    budgetSeconds engine engine.device engine.threads exportFinal keepCheckpoints model model.adapter model.dtype model.ffmpeg
+    budgetSeconds engine engine.device engine.exactness engine.isa engine.pinThreads engine.threads exportFinal keepCheckpoints model model.adapter model.dtype model.ffmpeg
     model.freeze model.initializeSeed model.lora model.lora.alpha model.lora.dropout model.lora.exclude model.lora.rank
     model.lora.rankStabilized model.lora.seed model.lora.targets model.lora.trainableTokens model.lora.vision model.maxPixels
     model.maxPromptTokens model.minPixels model.optimizer model.optimizer.seed model.optimizer.states model.optimizer.weights model.path
@@ -121,7 +121,7 @@ const configKeys: Record<string, string> = {
     stages[].coldStart[].seed stages[].coldStart[].split stages[].coldStart[].weight stages[].data stages[].data.bothOrders
     stages[].data.checkMedia stages[].data.chunkItems stages[].data.format stages[].data.imageFolder stages[].data.instruction
     stages[].data.maxNewTokens stages[].data.onBadRow stages[].data.path stages[].data.samples stages[].data.sampling stages[].data.seed
-    stages[].data.split stages[].data.temperature stages[].data.weight stages[].data[].checkMedia stages[].data[].format
+    stages[].data.split stages[].data.stopStrings stages[].data.temperature stages[].data.weight stages[].data[].checkMedia stages[].data[].format
     stages[].data[].imageFolder stages[].data[].instruction stages[].data[].onBadRow stages[].data[].path stages[].data[].sampling
     stages[].data[].seed stages[].data[].split stages[].data[].weight stages[].hardOf stages[].name stages[].pairsOf stages[].options stages[].pool
     stages[].pool.checkMedia stages[].pool.format stages[].pool.imageFolder stages[].pool.instruction stages[].pool.onBadRow
@@ -131,10 +131,11 @@ const configKeys: Record<string, string> = {
     stages[].rewards.accuracy stages[].rewards.format stages[].test stages[].test.bothOrders stages[].test.checkMedia
     stages[].test.chunkItems stages[].test.format stages[].test.imageFolder stages[].test.instruction stages[].test.maxNewTokens
     stages[].test.onBadRow stages[].test.path stages[].test.samples stages[].test.sampling stages[].test.seed stages[].test.split
-    stages[].test.temperature stages[].validation stages[].validation.bothOrders stages[].validation.checkMedia
+    stages[].test.stopStrings stages[].test.temperature stages[].validation stages[].validation.bothOrders stages[].validation.checkMedia
     stages[].validation.chunkItems stages[].validation.format stages[].validation.imageFolder stages[].validation.instruction
     stages[].validation.maxNewTokens stages[].validation.onBadRow stages[].validation.path stages[].validation.samples
-    stages[].validation.sampling stages[].validation.seed stages[].validation.split stages[].validation.temperature
+    stages[].validation.sampling stages[].validation.seed stages[].validation.split stages[].validation.stopStrings
+    stages[].validation.temperature
     stages[].validation.weight stages[].validation[].checkMedia stages[].validation[].format stages[].validation[].imageFolder
     stages[].validation[].instruction stages[].validation[].onBadRow stages[].validation[].path stages[].validation[].sampling
     stages[].validation[].seed stages[].validation[].split stages[].validation[].weight stages[].verifier stages[].warmUp
@@ -195,7 +196,7 @@ const configKeys: Record<string, string> = {
     candidates chunkItems maxNewTokens minP refine seed select selectTokens sizes stopStrings temperature topK topP
   `,
   evaluate: `
-    chunkItems maxNewTokens samples seed temperature
+    chunkItems maxNewTokens samples seed stopStrings temperature
   `,
 };
 

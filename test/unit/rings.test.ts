@@ -38,6 +38,8 @@ const nativeRings: Readonly<Record<string, number>> = {
   train: 4,
   sample: 4,
   addon: 5,
+  // bench/native: cases that the tests run too.
+  bench: 5,
   test: 6,
 };
 

@@ -1,0 +1,244 @@
+// Attention forward of a query tile and one key-value head by a block of threads: it visits the key blocks in ascending
+// order with (max, sum, out) of each query in registers (Dao et al. 2022). A query's arithmetic is that of its own
+// 16-row fragment line: it does not depend on who shares the tile, and a block that it does not see leaves its state as
+// it is.
+#pragma once
+#include "cuda/attention_parts.cuh"
+
+namespace gavel::cuda {
+
+// kParts: of the key blocks only those of this block's part, whose state is left for merge_parts_kernel.
+template <class T, int kD, int kWarps, bool kParts = false>
+class Forward {
+ public:
+  static constexpr int kRows = kWarps * kWarpRows, kThreads = 32 * kWarps;
+  static constexpr int kQueryStride = tile_stride<T>(kD), kScoreStride = tile_stride<T>(kKeyBlock);
+  // Keys lie as [D][64] (fp32) or words [D / 2][64], values as [64][D] or words [32][D].
+  static constexpr int kKeyStride = sizeof(T) == 2 ? kKeyBlock : kKeyBlock + 4;
+  static constexpr int kValueStride = sizeof(T) == 2 ? kD : kD + 4;
+  static constexpr int kKeyElements = kD * kKeyStride, kValueElements = kKeyBlock * kValueStride;
+  static constexpr RightTile kKind = sizeof(T) == 2 ? RightTile::words : RightTile::by_depth;
+  static constexpr size_t kSharedBytes =
+      sizeof(T) * (kRows * kQueryStride + kKeyElements + kValueElements + kRows * kScoreStride);
+
+  __device__ explicit Forward(const AttentionArgs<T>& args, const AttentionParts* parts = nullptr)
+      : p_(args), parts_(parts), tile_(args.plan.tiles[blockIdx.x]) {
+    queries_ = reinterpret_cast<T*>(dynamic_shared());
+    keys_ = queries_ + kRows * kQueryStride;
+    values_ = keys_ + kKeyElements;
+    scores_ = values_ + kValueElements + warp_of() * kWarpRows * kScoreStride;
+  }
+
+  __device__ void run() {
+    const int count = tile_.row_count * p_.group(), parts = kParts ? parts_->count : 1;
+    const int chunk = static_cast<int>(blockIdx.z) / parts, chunks = static_cast<int>(gridDim.z) / parts;
+    for (int first = chunk * kRows; first < count; first += chunks * kRows) run_chunk(first, count);
+  }
+
+ private:
+  __device__ int head() const { return static_cast<int>(blockIdx.y); }
+
+  __device__ __forceinline__ void run_chunk(int first, int count) {
+    load_queries(first, count);
+    for (int half = 0; half < 2; ++half) {
+      const int query = first + warp_of() * kWarpRows + half * 8 + group_of();
+      row_[half] = query < count ? tile_.row_begin + query / p_.group() : -1;
+      visible_[half] = query < count ? p_.plan.row_keys[row_[half]] : 0;
+      max_[half] = -infinity();
+      sum_[half] = 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < kD / 2; ++i) out_[i / 8][i / 4 % 2][i % 4] = 0.0f;
+
+    const int last = first + kRows < count ? first + kRows : count;
+    const int row_begin = tile_.row_begin + first / p_.group(), row_end = tile_.row_begin + (last - 1) / p_.group() + 1;
+    if constexpr (kParts) {
+      int total = 0, at = 0;
+      for_each_block(row_begin, row_end, [&](int, int, int, int) { ++total; });
+      const int part = this_part(), from = total * part / parts_->count, to = total * (part + 1) / parts_->count;
+      for_each_block(row_begin, row_end, [&](int block, int key_begin, int begin, int end) {
+        if (at >= from && at < to) visit(block, key_begin, begin, end);
+        ++at;
+      });
+      finish_part(first);
+    } else {
+      for_each_block(row_begin, row_end,
+                     [&](int block, int key_begin, int begin, int end) { visit(block, key_begin, begin, end); });
+      finish(first);
+    }
+  }
+
+  // The shared blocks with all rows, then, run by run, the blocks of rows with one tail.
+  template <class See>
+  __device__ __forceinline__ void for_each_block(int row_begin, int row_end, const See& see) {
+    int begin = row_begin, end = row_end;
+    for (bool shared = true;; shared = false) {
+      const int keys = p_.most_keys(begin, end), limit = shared ? tile_.shared_count : keys;
+      const int32_t* const ids =
+          p_.plan.block_ids + (shared ? tile_.shared_begin : p_.plan.row_tail[begin] - tile_.shared_count);
+      for (int block = shared ? 0 : tile_.shared_count; block < limit && block * kKeyBlock < keys; ++block)
+        see(ids[block], block * kKeyBlock, begin, end);
+      begin = shared ? row_begin : end;
+      if (begin >= row_end) break;
+      for (end = begin + 1; end < row_end && p_.plan.row_tail[end] == p_.plan.row_tail[begin];) ++end;
+    }
+  }
+
+  __device__ __forceinline__ void load_queries(int first, int count) {
+    constexpr int kChunk = 16 / sizeof(T);
+    __syncthreads();  // the last chunk's queries were read
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * (kD / kChunk); i += kThreads) {
+      const int line = i / (kD / kChunk), d = i % (kD / kChunk) * kChunk, query = first + line;
+      const bool valid = query < count && d < p_.head_dim;
+      const T* const from =
+          valid ? p_.query_row(tile_.row_begin + query / p_.group(), head() * p_.group() + query % p_.group()) + d
+                : p_.qkv;
+      copy_chunk(queries_, line, d, kQueryStride, from, valid);
+    }
+    copy_commit();
+    copy_wait<0>();
+    __syncthreads();
+    left_.load(queries_ + warp_of() * kWarpRows * kQueryStride, kQueryStride, p_.head_dim);
+  }
+
+  // A block's keys and values as they lie in the store.
+  __device__ __forceinline__ void load_block(int block) {
+    constexpr int kChunk = 16 / sizeof(T);
+    const T *const keys = p_.key_tile(block, head()), *const values = p_.value_tile(block, head());
+    const int chunks = p_.tile_size() / kChunk;
+    for (int i = static_cast<int>(threadIdx.x); i < chunks; i += kThreads) {
+      if constexpr (sizeof(T) == 2) {
+        // Words: 4 to a chunk.
+        const int key_line = i / 16, key = i % 16 * 4, value_line = i / (p_.head_dim / 4),
+                  d = i % (p_.head_dim / 4) * 4;
+        copy_async(keys_ + 2 * (key_line * kKeyStride + (key ^ ((key_line & 3) << 3))), keys + i * kChunk, true);
+        copy_async(values_ + 2 * (value_line * kValueStride + (d ^ ((value_line & 3) << 3))), values + i * kChunk,
+                   true);
+      } else {
+        const int value_line = i / (p_.head_dim / 4), d = i % (p_.head_dim / 4) * 4;
+        copy_async(keys_ + i / 16 * kKeyStride + i % 16 * 4, keys + i * kChunk, true);
+        copy_async(values_ + value_line * kValueStride + d, values + i * kChunk, true);
+      }
+    }
+    copy_commit();
+    copy_wait<0>();
+  }
+
+  __device__ __forceinline__ void visit(int block, int key_begin, int row_begin, int row_end) {
+    __syncthreads();  // the last block was read
+    load_block(block);
+    __syncthreads();
+    int seen[2];
+    for (int half = 0; half < 2; ++half) {
+      const bool takes_part = row_[half] >= row_begin && row_[half] < row_end;
+      seen[half] = takes_part ? visible_[half] - key_begin : 0;
+    }
+    if (__ballot_sync(kAllLanes, seen[0] > 0 || seen[1] > 0) == 0) return;
+
+    float scores[4][2][4];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) scores[n][i / 4][i % 4] = 0.0f;
+      multiply<kKind, kD / 16>(scores[n], left_, keys_, kKeyStride, n * 16, p_.head_dim);
+    }
+    float factor[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) factor[half] = update(scores, half, seen[half]);
+    __syncwarp();
+    LeftFragments<T, kKeyBlock / 16> probabilities;
+    probabilities.load(scores_, kScoreStride, kKeyBlock);
+#pragma unroll
+    for (int n = 0; n < kD / 16; ++n) {
+      if (n * 16 >= p_.head_dim) break;
+      float products[2][4] = {};
+      multiply<kKind, kKeyBlock / 16>(products, probabilities, values_, kValueStride, n * 16, kKeyBlock);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const int half = i % 4 / 2;
+        float& to = out_[n][i / 4][i % 4];
+        to = seen[half] > 0 ? __fmaf_rn(to, factor[half], products[i / 4][i % 4]) : to;
+      }
+    }
+  }
+
+  // Takes a block's scores into the state of one row, leaves its probabilities in shared memory and returns what the
+  // sums so far are multiplied by. Masked by selection: whatever lies in a free slot does not matter.
+  __device__ __forceinline__ float update(const float (&scores)[4][2][4], int half, int seen) {
+    float z[16], block_max = -infinity();
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const int key = i / 2 * 8 + 2 * pair_of() + i % 2;
+      z[i] = key < seen ? __fmul_rn(scores[i / 4][i / 2 % 2][half * 2 + i % 2], p_.scale) : -infinity();
+      block_max = fmaxf(block_max, z[i]);
+    }
+    for (int offset = 1; offset < 4; offset <<= 1)
+      block_max = fmaxf(block_max, __shfl_xor_sync(kAllLanes, block_max, offset));
+    const float new_max = fmaxf(max_[half], block_max), shift = new_max == -infinity() ? 0.0f : new_max;
+    const float factor = exp_one(__fsub_rn(max_[half], shift));
+    float sum = 0.0f;
+    const int row = half * 8 + group_of();
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const float probability = exp_one(__fsub_rn(z[i], shift));
+      sum = __fadd_rn(sum, probability);
+      scores_[tile_place<T>(row, i / 2 * 8 + 2 * pair_of() + i % 2, kScoreStride)] = from_float<T>(probability);
+    }
+    for (int offset = 1; offset < 4; offset <<= 1) sum = __fadd_rn(sum, __shfl_xor_sync(kAllLanes, sum, offset));
+    if (seen > 0) {
+      max_[half] = new_max;
+      sum_[half] = __fmaf_rn(sum_[half], factor, sum);
+    }
+    return factor;
+  }
+
+  __device__ __forceinline__ void finish(int first) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (row_[half] < 0) continue;
+      const int query = first + warp_of() * kWarpRows + half * 8 + group_of();
+      const int own_head = head() * p_.group() + query % p_.group();
+      const float inverse = __frcp_rn(sum_[half]);
+      T* const out = p_.out + (int64_t{row_[half]} * p_.query_heads + own_head) * p_.head_dim;
+#pragma unroll
+      for (int n = 0; n < kD / 8; ++n) {
+        if (n * 8 >= p_.head_dim) break;
+        // Adding 0 makes one zero of two.
+        for (int i = 0; i < 2; ++i)
+          out[n * 8 + 2 * pair_of() + i] =
+              from_float<T>(__fadd_rn(__fmul_rn(out_[n / 2][n % 2][half * 2 + i], inverse), 0.0f));
+      }
+      if (pair_of() == 0 && p_.lse != nullptr)
+        p_.lse[int64_t{row_[half]} * p_.query_heads + own_head] = __fadd_rn(max_[half], log_one(sum_[half]));
+    }
+  }
+
+  __device__ int this_part() const { return static_cast<int>(blockIdx.z) % parts_->count; }
+
+  __device__ __forceinline__ void finish_part(int first) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (row_[half] < 0) continue;
+      const int query = first + warp_of() * kWarpRows + half * 8 + group_of();
+      const int64_t place = parts_->place(this_part(), row_[half], head() * p_.group() + query % p_.group());
+      float* const out = parts_->out + place * p_.head_dim;
+#pragma unroll
+      for (int n = 0; n < kD / 8; ++n) {
+        if (n * 8 >= p_.head_dim) break;
+        const float(&pair)[4] = out_[n / 2][n % 2];
+        *reinterpret_cast<float2*>(out + n * 8 + 2 * pair_of()) = float2{pair[half * 2], pair[half * 2 + 1]};
+      }
+      if (pair_of() == 0) parts_->states[place] = float2{max_[half], sum_[half]};
+    }
+  }
+
+  const AttentionArgs<T>& p_;
+  const AttentionParts* parts_;
+  QueryTile tile_;
+  T *queries_, *keys_, *values_, *scores_;
+  LeftFragments<T, kD / 16> left_;
+  int row_[2], visible_[2];
+  float max_[2], sum_[2], out_[kD / 16][2][4];
+};
+
+}  // namespace gavel::cuda

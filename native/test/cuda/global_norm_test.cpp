@@ -1,0 +1,3 @@
+#include "test/cuda/plugin.h"
+// The device comes first.
+#include "test/cases/global_norm_cases.h"

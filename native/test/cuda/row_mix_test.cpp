@@ -1,0 +1,3 @@
+#include "test/cuda/plugin.h"
+// The device comes first.
+#include "test/cases/row_mix_cases.h"

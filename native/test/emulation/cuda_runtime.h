@@ -1,0 +1,3 @@
+// Stands for the header of CUDA that the kernels include.
+#pragma once
+#include "test/emulation/emulated_cuda.h"
