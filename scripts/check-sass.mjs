@@ -37,6 +37,7 @@ const rules = [
   })),
   { kernel: /(forward|forward_part|query|key)_kernelI[tf]Li/, only: /attention/, ...copies },
   { kernel: /(add|merge)_parts_kernel/, ...loads },
+  ...[loads, stores].map((rule) => ({ kernel: /(unpack|add_rows)_kernel/, ...rule })),
   { kernel: /(copy|open)_blocks_kernel/, only: /attention/, ...stores },
   // Rows of norms, sums of columns, gathered and added rows, and everything elementwise.
   ...[loads, stores].flatMap((rule) =>

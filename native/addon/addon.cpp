@@ -27,12 +27,21 @@ Napi::Value info(const Napi::CallbackInfo& call) {
     Napi::Object device = Napi::Object::New(env);
     device.Set("name", std::string(probe.devices[i].name));
     device.Set("memoryBytes", static_cast<double>(probe.devices[i].memory_bytes));
+    device.Set("computeCapability",
+               std::to_string(probe.devices[i].major) + "." + std::to_string(probe.devices[i].minor));
     devices.Set(static_cast<uint32_t>(i), device);
   }
   Napi::Object cuda = Napi::Object::New(env);
   cuda.Set("available", probe.status.ok());
   cuda.Set("reason", probe.status.message);
   cuda.Set("devices", devices);
+  if (probe.has_plugin) {
+    Napi::Object versions = Napi::Object::New(env);
+    versions.Set("driver", std::string(probe.versions.driver));
+    versions.Set("runtime", std::string(probe.versions.runtime));
+    versions.Set("cublasLt", std::string(probe.versions.cublaslt));
+    cuda.Set("versions", versions);
+  }
   Napi::Object result = Napi::Object::New(env);
   CpuPath path;
   throw_if_error(env, choose_path("", &path));

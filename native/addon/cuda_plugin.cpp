@@ -69,6 +69,8 @@ CudaProbe probe_cuda() {
   CudaProbe probe;
   const PluginBackend* backend = cuda_backend(&probe.status);
   if (backend == nullptr) return probe;
+  probe.has_plugin = true;
+  backend->versions(&probe.versions);
   PluginStatus status;
   const int32_t count = backend->device_count(&status);
   if (!status.ok() || count == 0) {

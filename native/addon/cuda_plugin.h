@@ -19,6 +19,8 @@ const PluginBackend* cuda_backend(Status* status);
 struct CudaProbe {
   Status status;  // ok exactly when there is at least one usable device
   std::vector<PluginDevice> devices;
+  bool has_plugin = false;
+  PluginVersions versions;  // where there is a plugin
 };
 
 /// Plugin, driver and devices as they are now.

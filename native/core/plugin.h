@@ -37,6 +37,13 @@ struct PluginDevice {
   int32_t minor = 0;
 };
 
+// What the device's kernels stand on. Versions are "major.minor" of CUDA, the driver's empty where there is none; of
+// cuBLASLt its own, or "none: " and the reason.
+struct PluginVersions {
+  char driver[16] = {}, runtime[16] = {};
+  char cublaslt[224] = {};
+};
+
 // What a call promises of its bits. Bitwise: a row's do not depend on what else is in the batch. Fastest: sums may be
 // cut where that fills the device, so they do; the same batch has the same bits again.
 enum class Exactness : uint8_t { bitwise, fastest };
@@ -70,6 +77,9 @@ struct PluginBackend {
   const char* build_id = nullptr;
   int32_t (*device_count)(PluginStatus* status) = nullptr;
   void (*device_info)(int32_t device, PluginDevice* info, PluginStatus* status) = nullptr;
+  void (*versions)(PluginVersions* versions) = nullptr;
+  // Products that cuBLASLt was given since the process began, those on trial left out.
+  uint64_t (*library_products)() = nullptr;
   void* (*allocate)(int32_t device, uint64_t size_bytes, PluginStatus* status) = nullptr;
   void (*release)(int32_t device, void* memory, PluginStatus* status) = nullptr;
   void (*memory_info)(int32_t device, uint64_t* free_bytes, uint64_t* total_bytes, PluginStatus* status) = nullptr;

@@ -17,6 +17,8 @@ class Launch {
   Launch(const PluginLaunch& launch, PluginStatus* status, bool measuring = false)
       : launch_(launch), status_(*status), measuring_(measuring) {}
 
+  const PluginLaunch& place() const { return launch_; }
+  PluginStatus& status() { return status_; }
   bool measuring() const { return measuring_; }
   uint64_t used() const { return used_; }
   bool ok() const { return status_.ok(); }

@@ -1,7 +1,8 @@
 // linear: x W^T, dy W and dy^T x over the packed weight as it lies. Tiles are chosen by size; no choice changes a bit.
-// The fastest mode may cut the depth of the first two where rows are few.
+// The fastest mode may cut the depth of the first two where rows are few; where they are many, cuBLASLt may serve.
 #include "cuda/column_sums.cuh"
 #include "cuda/kernels.h"
+#include "cuda/library_product.cuh"
 #include "cuda/split_gemm.cuh"
 
 namespace gavel::cuda {
@@ -99,40 +100,62 @@ void forward(Launch& launch, const Linear& p) {
                           p.weight.rows(),
                           whole_packs<T>(p.weight.rows(), {p.out.data, p.residual.data, p.bias.data})};
   float* const sums = parts_workspace(launch);
+  LibraryProduct library(launch, {ProductKind::forward, p.x.dtype, x.extent, weight.extent, x.depth, p.x.data,
+                                  p.weight.data, p.out.data, p.residual.data, p.bias.data, p.bias.dtype});
+  if (library.run()) return;
   switch (product_tile(launch.processors(), p.x.rows(), p.weight.rows())) {
     case ProductTile::low:
-      return split_gemm<T, LowTile>(launch, sums, x, weight, x.depth, store);
+      split_gemm<T, LowTile>(launch, sums, x, weight, x.depth, store);
+      break;
     case ProductTile::middle:
-      return split_gemm<T, MiddleTile>(launch, sums, x, weight, x.depth, store);
+      split_gemm<T, MiddleTile>(launch, sums, x, weight, x.depth, store);
+      break;
     case ProductTile::large:
-      return gemm<T, LargeTile>(launch, x, weight, x.depth, store);
+      gemm<T, LargeTile>(launch, x, weight, x.depth, store);
+      break;
+  }
+  library.judge();
+}
+
+template <class T>
+void backward_x(Launch& launch, const Linear& p) {
+  const int64_t rows = p.x.rows(), n = p.weight.rows(), k = p.weight.cols();
+  const RowMajor<T> grad_out(p.grad_out.data, rows, n);
+  const PanelsTransposed<T> weight(p.weight);
+  const StoreGradX<T> store{static_cast<T*>(p.grad_x.data), p.accumulate_x, rows, k,
+                            whole_packs<T>(k, {p.grad_x.data})};
+  float* const sums = parts_workspace(launch);
+  LibraryProduct library(launch, {ProductKind::grad_x, p.x.dtype, rows, n, k, p.grad_out.data, p.weight.data,
+                                  p.grad_x.data, p.accumulate_x ? p.grad_x.data : nullptr});
+  if (library.run()) return;
+  if (rows <= 64 || !fills<LargeTile>(launch, rows, k)) {
+    split_gemm<T, MiddleTile>(launch, sums, grad_out, weight, n, store);
+  } else {
+    gemm<T, LargeTile>(launch, grad_out, weight, n, store);
+  }
+  library.judge();
+}
+
+template <class T>
+void backward_weight(Launch& launch, const Linear& p) {
+  const int64_t rows = p.x.rows(), n = p.weight.rows(), k = p.weight.cols();
+  const ColumnMajor<T> grad_out(p.grad_out.data, rows, n), x(p.x.data, rows, k);
+  const AddToPanels<T> store{p.grad_weight.f32(), n, k};
+  LibraryProduct library(
+      launch, {ProductKind::grad_weight, p.x.dtype, rows, n, k, p.grad_out.data, p.x.data, p.grad_weight.data});
+  if (library.run()) return;
+  if (n <= 64 || k <= 64 || !fills<LargeTile>(launch, n, k)) {
+    gemm<T, MiddleTile>(launch, grad_out, x, rows, store);
+  } else {
+    gemm<T, LargeTile>(launch, grad_out, x, rows, store);
   }
 }
 
 template <class T>
 void backward(Launch& launch, const Linear& p) {
-  const int64_t rows = p.x.rows(), n = p.weight.rows(), k = p.weight.cols();
-  if (p.grad_x) {
-    const RowMajor<T> grad_out(p.grad_out.data, rows, n);
-    const PanelsTransposed<T> weight(p.weight);
-    const StoreGradX<T> store{static_cast<T*>(p.grad_x.data), p.accumulate_x, rows, k,
-                              whole_packs<T>(k, {p.grad_x.data})};
-    float* const sums = parts_workspace(launch);
-    if (rows <= 64 || !fills<LargeTile>(launch, rows, k)) {
-      split_gemm<T, MiddleTile>(launch, sums, grad_out, weight, n, store);
-    } else {
-      gemm<T, LargeTile>(launch, grad_out, weight, n, store);
-    }
-  }
-  if (p.grad_weight) {
-    const ColumnMajor<T> grad_out(p.grad_out.data, rows, n), x(p.x.data, rows, k);
-    const AddToPanels<T> store{p.grad_weight.f32(), n, k};
-    if (n <= 64 || k <= 64 || !fills<LargeTile>(launch, n, k)) {
-      gemm<T, MiddleTile>(launch, grad_out, x, rows, store);
-    } else {
-      gemm<T, LargeTile>(launch, grad_out, x, rows, store);
-    }
-  }
+  const int64_t rows = p.x.rows(), n = p.weight.rows();
+  if (p.grad_x) backward_x<T>(launch, p);
+  if (p.grad_weight) backward_weight<T>(launch, p);
   const T* const grad_out = static_cast<const T*>(p.grad_out.data);
   if (p.grad_bias)
     add_column_sums<T>(launch, RowsOf<T>{grad_out, n}, p.grad_bias.f32(), rows, n, whole_packs<T>(n, {grad_out}));

@@ -7,6 +7,7 @@
 #include "core/plugin.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
+#include "cuda/library_product.cuh"
 #include "cuda/runtime.h"
 #include "gavel_build_id.h"
 
@@ -61,6 +62,8 @@ extern "C" __attribute__((visibility("default"))) bool gavel_plugin_init(const g
   backend->build_id = GAVEL_BUILD_ID;
   backend->device_count = cuda::device_count;
   backend->device_info = cuda::device_info;
+  backend->versions = cuda::versions;
+  backend->library_products = cuda::library_products;
   backend->allocate = cuda::allocate;
   backend->release = cuda::release;
   backend->memory_info = cuda::memory_info;

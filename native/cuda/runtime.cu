@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 
+#include "cuda/cublaslt.h"
 #include "cuda/launch.cuh"
 
 namespace gavel::cuda {
@@ -45,6 +46,16 @@ void device_info(int32_t device, PluginDevice* info, PluginStatus* status) {
   info->memory_bytes = properties.totalGlobalMem;
   info->major = properties.major;
   info->minor = properties.minor;
+}
+
+void versions(PluginVersions* versions) {
+  const auto write = [](int version, char(&text)[16]) {
+    if (version > 0) std::snprintf(text, sizeof(text), "%d.%d", version / 1000, version % 1000 / 10);
+  };
+  int driver = 0, runtime = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess) write(driver, versions->driver);
+  if (cudaRuntimeGetVersion(&runtime) == cudaSuccess) write(runtime, versions->runtime);
+  cublaslt_version(versions->cublaslt, sizeof(versions->cublaslt));
 }
 
 // Says how much was asked for and how much there is: whoever called knows what to make smaller.

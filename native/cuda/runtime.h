@@ -6,6 +6,7 @@ namespace gavel::cuda {
 
 int32_t device_count(PluginStatus* status);
 void device_info(int32_t device, PluginDevice* info, PluginStatus* status);
+void versions(PluginVersions* versions);
 void* allocate(int32_t device, uint64_t size_bytes, PluginStatus* status);
 void release(int32_t device, void* memory, PluginStatus* status);
 void memory_info(int32_t device, uint64_t* free_bytes, uint64_t* total_bytes, PluginStatus* status);

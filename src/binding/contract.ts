@@ -389,7 +389,13 @@ export interface NativeInfo {
   hardwareThreads: number;
   /** Of all live engines of the process. */
   engineThreads: number;
-  cuda: { available: boolean; reason: string; devices: readonly { name: string; memoryBytes: number }[] };
+  cuda: {
+    available: boolean;
+    reason: string;
+    devices: readonly { name: string; memoryBytes: number; computeCapability: string }[];
+    /** Where there is a plugin; `driver` is empty without one, `cublasLt` is `none: reason` without the library. */
+    versions?: { driver: string; runtime: string; cublasLt: string };
+  };
 }
 
 export interface NativeModule {

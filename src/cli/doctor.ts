@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import { join } from 'node:path';
+import type { NativeInfo } from '../binding/contract.js';
 import { packageRoot } from '../binding/load.js';
 import { nativeModule } from '../engine/native-module.js';
 import { GavelError } from '../errors.js';
@@ -16,13 +17,24 @@ interface Finding {
 
 const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
+function versionsText(versions: NativeInfo['cuda']['versions']): string {
+  if (versions === undefined) return '';
+  const { driver, runtime, cublasLt } = versions;
+  return ` (driver ${driver || 'none'}, runtime ${runtime || 'none'}, cuBLASLt ${cublasLt})`;
+}
+
 async function addonFindings(): Promise<Finding[]> {
   const findings: Finding[] = [];
   try {
     const native = nativeModule();
     findings.push({ name: 'addon', ok: true, text: `loads, version ${native.version}, build ${native.buildId}` });
     const { isa, isas, hardwareThreads, cuda } = native.info();
-    const devices = cuda.devices.map(({ name, memoryBytes }) => `${name}, ${gib(memoryBytes)}`).join('; ');
+    const devices = cuda.devices
+      .map(
+        ({ name, memoryBytes, computeCapability }) =>
+          `${name}, ${gib(memoryBytes)}, compute capability ${computeCapability}`,
+      )
+      .join('; ');
     return [
       ...findings,
       {
@@ -30,7 +42,11 @@ async function addonFindings(): Promise<Finding[]> {
         ok: true,
         text: `${isa} of ${isas.join(', ')}; ${hardwareThreads} hardware threads, ${availableParallelism()} usable`,
       },
-      { name: 'cuda', ok: true, text: cuda.available ? devices : `not used: ${cuda.reason}` },
+      {
+        name: 'cuda',
+        ok: true,
+        text: (cuda.available ? devices : `not used: ${cuda.reason}`) + versionsText(cuda.versions),
+      },
     ];
   } catch (error) {
     if (!GavelError.is(error)) throw error;

@@ -136,10 +136,11 @@ describe('an AbortSignal', () => {
       const engine = await createEngine({ threads: 2 });
       const model = await engine.loadModel(textFolder);
       const completion = { tokens: Int32Array.from({ length: 60 }, (_, i) => 3 + (i % 30)) };
-      const groups = Array.from({ length: 600 }, () => ({ promptTokens: prompt, images: [], completions: [completion] }));
+      let groups = Array.from({ length: 600 }, () => ({ promptTokens: prompt, images: [], completions: [completion] }));
       const step = (signal) => model.forwardBackward(groups, [{ kind: 'nll' }], { maxTokensPerMicroBatch: 65, signal });
       const timed = async (work) => { const start = performance.now(); await work(); return performance.now() - start; };
-      const whole = await timed(() => step());
+      let whole = await timed(() => step());
+      for (; whole < 800; whole = await timed(() => step())) groups = [...groups, ...groups];
       await model.zeroGradients();
       const reason = new Error('enough');
       const settle = async (start) => {
@@ -159,11 +160,10 @@ describe('an AbortSignal', () => {
     const { whole, training, sampling } = JSON.parse(stdout) as Record<'training' | 'sampling', [string, number]> & {
       whole: number;
     };
-    // One of 600 micro-steps is far below the bound; waiting for the call's end would be nine tenths of the whole.
+    // One of 600 or more micro-steps is far below the bound; waiting for the call's end would be nine tenths of the whole.
     expect(training[0]).toBe('reason');
     expect(training[1]).toBeLessThan(whole / 3 + 100);
     expect(sampling[0]).toBe('reason');
     expect(sampling[1]).toBeLessThan(1000);
-    expect(whole).toBeGreaterThan(400);
   });
 });

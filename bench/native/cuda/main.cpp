@@ -70,9 +70,11 @@ class Bench {
     status = operands.status();
     std::string error;
     Measured measured;
+    const uint64_t served = backend_.library_products();
     if (status.ok())
       measured.timing = clock_.measure([&] { one.run(backend_, launch, &status); }, arguments_.seconds, &error);
     if (!status.ok() || measured.timing.runs == 0) return note(name, status.ok() ? error : status.message);
+    measured.by_library = backend_.library_products() > served;
     limit(one, &measured);
     std::printf("%s\n", text_row(one, measured).c_str());
     std::fflush(stdout);
@@ -146,16 +148,20 @@ class Bench {
 
   // The seconds that the case's ceiling allows.
   void limit(const Case& one, Measured* measured) {
+    const auto set = [&](double seconds, const char* name) {
+      measured->limit = seconds;
+      measured->limit_name = name;
+    };
     const double product = one.spec.dtype == DType::bf16 ? product_bf16_ : product_fp32_;
     switch (one.ceiling) {
       case Ceiling::copy:
-        if (copy_ > 0) *measured = {measured->timing, one.bytes / copy_, "copy"};
+        if (copy_ > 0) set(one.bytes / copy_, "copy");
         return;
       case Ceiling::read:
-        if (read_ > 0) *measured = {measured->timing, one.bytes / read_, "read"};
+        if (read_ > 0) set(one.bytes / read_, "read");
         return;
       case Ceiling::product:
-        if (product > 0) *measured = {measured->timing, one.flop / product, "product"};
+        if (product > 0) set(one.flop / product, "product");
         return;
       case Ceiling::same_product:
         break;
@@ -168,7 +174,7 @@ class Bench {
     const Timing theirs =
         (vendor_.get()->*pass)(s[0], s[1], s[2], one.spec.dtype, operands, clock_, arguments_.seconds, &error);
     if (theirs.runs == 0) return note("cuBLASLt " + one.shape, error);
-    *measured = {measured->timing, theirs.seconds, "cuBLASLt of the same shape"};
+    set(theirs.seconds, "cuBLASLt of the same shape");
   }
 
   void note(const std::string& name, const std::string& why) {
@@ -210,6 +216,8 @@ int run(const Arguments& arguments) {
       std::printf("%s bf16 %s G %ld\n", spec.workload.c_str(), shape_of(spec).c_str(), static_cast<long>(spec.group));
     return 0;
   }
+  // The engine under test finds the library where the bench was told it is.
+  if (!arguments.cublaslt.empty()) setenv("GAVEL_CUBLASLT", arguments.cublaslt.c_str(), 0);
   const CudaProbe probe = probe_cuda();
   if (!probe.status.ok()) return skip(probe.status.message);
   if (arguments.device >= static_cast<int32_t>(probe.devices.size())) {

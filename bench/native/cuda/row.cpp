@@ -61,6 +61,7 @@ std::string json_row(const Case& one, const Measured& measured, const Machine& m
       ",\"value\":" + number(rate(one, seconds)) + ",\"unit\":" + quoted(unit(one)) + ",\"flop\":" + number(one.flop) +
       ",\"bytes\":" + number(one.bytes);
   if (measured.limit > 0) line += ",\"limit\":" + quoted(measured.limit_name);
+  if (measured.by_library) line += ",\"by\":\"cuBLASLt\"";
   if (one.goal > 0 && measured.limit > 0) line += ",\"goal\":" + number(one.goal) + ",\"goalOf\":\"share\"";
   return line + clocked(measured.timing) + where(machine);
 }
@@ -154,6 +155,7 @@ std::string text_row(const Case& one, const Measured& measured) {
   std::string line =
       words("  %-18s %-4s %-58s %9.1f us [%.1f, %.1f] %9.1f %s", one.spec.workload.c_str(), name_of(one.spec.dtype),
             one.shape.c_str(), 1e6 * t.seconds, 1e6 * t.low, 1e6 * t.high, rate(one, t.seconds), unit(one));
+  if (measured.by_library) line += " by cuBLASLt";
   if (measured.limit <= 0) return line;
   line += words(", %.0f %% of %s", 100 * measured.limit / t.seconds, measured.limit_name.c_str());
   if (one.goal > 0)

@@ -26,8 +26,9 @@ struct Machine {
 
 struct Measured {
   Timing timing;
-  double limit = 0;        // seconds that the ceiling allows, 0: unknown
-  std::string limit_name;  // what it is of
+  double limit = 0;         // seconds that the ceiling allows, 0: unknown
+  std::string limit_name;   // what it is of
+  bool by_library = false;  // cuBLASLt computed products of it
 };
 
 /// GFLOP/s where the ceiling is arithmetic or a product, else GB/s.

@@ -1,11 +1,12 @@
-// The vendor's matrix products (cuBLASLt), found at run time: no header and no link dependency. What our own are
-// measured against: the fastest of the algorithms its heuristics propose.
+// The vendor's matrix products (cuBLASLt), found at run time. What our own are measured against: the fastest of the
+// algorithms its heuristics propose.
 #pragma once
 #include <memory>
 #include <string>
 
 #include "bench/native/cuda/device_clock.h"
 #include "bench/native/cuda/operands.h"
+#include "cuda/lt_matmul.h"
 
 namespace gavel::bench {
 
@@ -28,10 +29,9 @@ class VendorProduct {
 
  private:
   VendorProduct() = default;
-  struct Library;
-  struct Problem;
-  Timing best(const Problem& problem, Operands& operands, DeviceClock& clock, double seconds, std::string* error);
-  std::unique_ptr<Library> library_;
+  Timing best(const cuda::LtShape& shape, Operands& operands, DeviceClock& clock, double seconds, std::string* error);
+  cuda::CublasLt library_;
+  cuda::CublasLt::Opaque handle_ = nullptr;
   std::string version_;
 };
 

@@ -17,6 +17,9 @@ void device_info(int32_t, PluginDevice* info, PluginStatus*) {
   std::snprintf(info->name, sizeof(info->name), "%s", "emulation on the processor");
   info->memory_bytes = emulation::total_bytes();
 }
+void versions(PluginVersions* versions) {
+  std::snprintf(versions->cublaslt, sizeof(versions->cublaslt), "none: emulated devices have none");
+}
 void* allocate(int32_t, uint64_t size_bytes, PluginStatus* status) {
   void* const memory = emulation::allocate(size_bytes);
   if (memory != nullptr) return memory;
