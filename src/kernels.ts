@@ -3,12 +3,26 @@
  * write their own loops. Arrays are row-major. Every function throws GavelError 'invalid_argument' for an array of another
  * type or length. Importing this loads no binary; the first call does.
  */
+import { z } from 'zod';
 import type { NativeDpoLossInput, NativeGrpoLossInput, NativeKernels } from './binding/contract-kernels.js';
 import { nativeModule } from './engine/native-module.js';
 import { parseOptions } from './engine/parse-options.js';
+import { grpoLossShape } from './engine/policy-objectives.js';
 import { nativeRankingLoss, rankingLossInputSchema, type RankingLossInput } from './engine/ranking-loss-input.js';
 
 export type { RankingLossInput };
+
+// Values are checked where they are read; a key that nobody reads would be a setting without effect.
+const known = (...names: readonly string[]): z.ZodObject =>
+  z.strictObject(Object.fromEntries(names.map((name) => [name, z.unknown().optional()])));
+const lossKeys = ['logprobs', 'referenceLogprobs', 'mask', 'offsets'];
+const grpoArrays = ['oldLogprobs', 'samplingLogprobs', 'importanceRatio', 'entropies', 'advantages', 'tokenAdvantages'];
+const grpoKeys = known(...lossKeys, ...grpoArrays, 'numSequences', 'numTokens').extend({
+  options: known(...Object.keys(grpoLossShape)).optional(),
+});
+const dpoKeys = known(...lossKeys, 'chosen', 'rejected', 'numPairs').extend({
+  options: known('loss', 'beta', 'labelSmoothing').optional(),
+});
 
 const kernels = (): NativeKernels => nativeModule().kernels;
 
@@ -33,6 +47,7 @@ export function grpoLoss(input: GrpoLossInput): {
   entropyGradient: Float64Array;
   metrics: Record<string, number>;
 } {
+  parseOptions(grpoKeys, input, 'input');
   const { offsets, mask }: Partial<GrpoLossInput> = input;
   const { options = {}, numSequences = (offsets?.length ?? 1) - 1, numTokens, ...arrays } = input;
   const epsilonLow = options.epsilonLow ?? 0.2;
@@ -71,6 +86,7 @@ export function dpoLoss(input: DpoLossInput): {
   gradient: Float64Array;
   metrics: Record<string, number>;
 } {
+  parseOptions(dpoKeys, input, 'input');
   const { chosen }: Partial<DpoLossInput> = input;
   const { options, numPairs = chosen?.length ?? 0, ...arrays } = input;
   return kernels().dpoLoss({

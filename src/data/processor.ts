@@ -117,7 +117,7 @@ export class Processor {
   /**
    * Encodes one row. Errors, each naming the row: 'image_count_mismatch', 'image_unreadable', 'prompt_too_long',
    * 'unsupported' (images for a text model), 'tokenizer_mismatch' (text or a template's token that the vocabulary lacks),
-   * 'binary_missing' (a video file without ffmpeg), 'bad_data'.
+   * 'binary_missing' (a video file without ffmpeg), 'bad_data', 'invalid_argument'.
    */
   async encode(row: Row): Promise<EncodedRow> {
     try {
@@ -132,6 +132,11 @@ export class Processor {
   }
 
   async #encode(row: Row): Promise<EncodedRow> {
+    const { prompt, images }: { prompt: unknown; images: unknown } = row;
+    if (typeof prompt !== 'string' && !Array.isArray(prompt))
+      throw expected('invalid_argument', 'prompt', 'a string or an array of messages', prompt);
+    if (!Array.isArray(images))
+      throw expected('invalid_argument', 'images', 'an array', images, 'Give [] for a row of text alone.');
     checkImageCount(row);
     const placeholders = this.#findPlaceholders(row);
     const visuals = await this.#plan(row, placeholders);

@@ -7,7 +7,7 @@ const clipping: readonly string[] = ['grpo', 'bnpo', 'dr_grpo', 'dapo', 'luspo']
 const weight = z.number().default(1).describe('Factor of this objective; 0 leaves it out.');
 
 /** How the loss of the GRPO family is made of ratios, the KL and the filters; defaults are TRL's. */
-const grpoLossShape = {
+export const grpoLossShape = {
   lossType: z.enum(lossTypes).default('dapo').describe('Form and normalisation of the loss.'),
   importanceSampling: z
     .enum(['token', 'sequence'])

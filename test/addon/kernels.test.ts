@@ -152,6 +152,13 @@ describe('grpoLoss', () => {
     expect(() => dpoLoss({} as never)).toThrow(/Expected Float64Array for `input\.\w+` but received undefined/);
   });
 
+  it('names the key that nobody reads', () => {
+    const none = new Float64Array(0);
+    expect(() => grpoLoss({ logProbs: none } as never)).toThrow(/`input\.logProbs`\. Did you mean `logprobs`/);
+    expect(() => grpoLoss({ options: { epsilon: 0.1 } } as never)).toThrow(/`input\.options\.epsilon`/);
+    expect(() => dpoLoss({ options: { loss_type: 'ipo' } } as never)).toThrow(/`input\.options\.loss_type`/);
+  });
+
   const flat = (rows: number[][]): Float64Array => Float64Array.from(rows.flat());
   const input = {
     logprobs: flat([

@@ -170,6 +170,16 @@ describe('processor', () => {
     expect((await text.encode({ id: 'a', prompt: 'Hi', images: [] })).promptTokens.length).toBeGreaterThan(3);
   });
 
+  it('names what a row lacks, and the row', async () => {
+    await expect(processor.encode({ id: 'a', prompt: 'Hello' } as never)).rejects.toMatchObject({
+      code: 'invalid_argument',
+      message: expect.stringMatching(
+        /^Row "a": Expected an array for `images` but received undefined\. Give \[\]/,
+      ) as string,
+    });
+    await expect(processor.encode({ id: 'b', images: [] } as never)).rejects.toThrow(/Row "b": .*for `prompt`/);
+  });
+
   it('names the row of a picture that is too narrow', async () => {
     await expect(processor.encode({ id: 'thin', prompt: '<image>', images: [flat(1, 201)] })).rejects.toMatchObject({
       code: 'bad_data',
