@@ -50,6 +50,7 @@ class LibraryProduct {
   uint8_t *rows_ = nullptr, *workspace_ = nullptr, *trial_ = nullptr;
   int32_t* different_ = nullptr;
   int64_t trial_row_ = 0, trial_rows_ = 0;
+  int tried_ = 0;  // the algorithm on trial
 };
 
 /// Calls that run() has given to the library in this process, trials left out.
