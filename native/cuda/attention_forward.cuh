@@ -52,37 +52,70 @@ class Forward {
 
     const int last = first + kRows < count ? first + kRows : count;
     const int row_begin = tile_.row_begin + first / p_.group(), row_end = tile_.row_begin + (last - 1) / p_.group() + 1;
+    Blocks blocks(*this, row_begin, row_end);
+    int left = 0x7fffffff;  // blocks to visit
     if constexpr (kParts) {
-      int total = 0, at = 0;
-      for_each_block(row_begin, row_end, [&](int, int, int, int) { ++total; });
-      const int part = this_part(), from = total * part / parts_->count, to = total * (part + 1) / parts_->count;
-      for_each_block(row_begin, row_end, [&](int block, int key_begin, int begin, int end) {
-        if (at >= from && at < to) visit(block, key_begin, begin, end);
-        ++at;
-      });
+      int total = 0;
+      for (Blocks counted = blocks; counted.next().id >= 0;) ++total;
+      const int from = total * this_part() / parts_->count;
+      left = total * (this_part() + 1) / parts_->count - from;
+      for (int i = 0; i < from; ++i) blocks.next();
+    }
+    const auto next = [&] { return left-- > 0 ? blocks.next() : Block{}; };
+    Block block = next();
+    load_keys(block.id);
+    load_values(block.id);
+    while (block.id >= 0) {
+      const Block after = next();
+      visit(block, after.id);
+      block = after;
+    }
+    if constexpr (kParts) {
       finish_part(first);
     } else {
-      for_each_block(row_begin, row_end,
-                     [&](int block, int key_begin, int begin, int end) { visit(block, key_begin, begin, end); });
       finish(first);
     }
   }
 
-  // The shared blocks with all rows, then, run by run, the blocks of rows with one tail.
-  template <class See>
-  __device__ __forceinline__ void for_each_block(int row_begin, int row_end, const See& see) {
-    int begin = row_begin, end = row_end;
-    for (bool shared = true;; shared = false) {
-      const int keys = p_.most_keys(begin, end), limit = shared ? tile_.shared_count : keys;
-      const int32_t* const ids =
-          p_.plan.block_ids + (shared ? tile_.shared_begin : p_.plan.row_tail[begin] - tile_.shared_count);
-      for (int block = shared ? 0 : tile_.shared_count; block < limit && block * kKeyBlock < keys; ++block)
-        see(ids[block], block * kKeyBlock, begin, end);
-      begin = shared ? row_begin : end;
-      if (begin >= row_end) break;
-      for (end = begin + 1; end < row_end && p_.plan.row_tail[end] == p_.plan.row_tail[begin];) ++end;
+  // A key block, its first key, and the rows that it is visited for. id -1: none.
+  struct Block {
+    int id = -1, key_begin = 0, row_begin = 0, row_end = 0;
+  };
+
+  // The blocks of a chunk's rows in order: the shared ones with all rows, then, run by run, those of rows with one
+  // tail.
+  class Blocks {
+   public:
+    __device__ Blocks(const Forward& forward, int row_begin, int row_end)
+        : forward_(forward), row_begin_(row_begin), row_end_(row_end), begin_(row_begin), end_(row_end) {
+      take(forward.tile_.shared_begin, 0, forward.tile_.shared_count);
     }
-  }
+    __device__ __forceinline__ Block next() {
+      while (block_ >= limit_) {
+        const auto& plan = forward_.p_.plan;
+        begin_ = shared_ ? row_begin_ : end_;
+        shared_ = false;
+        if (begin_ >= row_end_) return {};
+        for (end_ = begin_ + 1; end_ < row_end_ && plan.row_tail[end_] == plan.row_tail[begin_];) ++end_;
+        const int first = forward_.tile_.shared_count;
+        take(plan.row_tail[begin_] - first, first, 0x7fffffff);
+      }
+      const int block = block_++;
+      return {forward_.p_.plan.block_ids[ids_ + block], block * kKeyBlock, begin_, end_};
+    }
+
+   private:
+    // From block `first` on to `limit`, and no further than a row of the run sees.
+    __device__ void take(int ids, int first, int limit) {
+      const int seen = (forward_.p_.most_keys(begin_, end_) + kKeyBlock - 1) / kKeyBlock;
+      ids_ = ids;
+      block_ = first;
+      limit_ = seen < limit ? seen : limit;
+    }
+    const Forward& forward_;
+    int row_begin_, row_end_, begin_, end_, ids_ = 0, block_ = 0, limit_ = 0;
+    bool shared_ = true;
+  };
 
   __device__ __forceinline__ void load_queries(int first, int count) {
     constexpr int kChunk = 16 / sizeof(T);
@@ -101,65 +134,84 @@ class Forward {
     left_.load(queries_ + warp_of() * kWarpRows * kQueryStride, kQueryStride, p_.head_dim);
   }
 
-  // A block's keys and values as they lie in the store.
-  __device__ __forceinline__ void load_block(int block) {
+  // A block's keys as they lie in the store, on their way when this returns; nothing for block -1.
+  __device__ __forceinline__ void load_keys(int block) {
     constexpr int kChunk = 16 / sizeof(T);
-    const T *const keys = p_.key_tile(block, head()), *const values = p_.value_tile(block, head());
-    const int chunks = p_.tile_size() / kChunk;
+    const T* const keys = p_.key_tile(block, head());
+    const int chunks = block < 0 ? 0 : p_.tile_size() / kChunk;
     for (int i = static_cast<int>(threadIdx.x); i < chunks; i += kThreads) {
+      const int line = i / 16, key = i % 16 * 4;
       if constexpr (sizeof(T) == 2) {
         // Words: 4 to a chunk.
-        const int key_line = i / 16, key = i % 16 * 4, value_line = i / (p_.head_dim / 4),
-                  d = i % (p_.head_dim / 4) * 4;
-        copy_async(keys_ + 2 * (key_line * kKeyStride + (key ^ ((key_line & 3) << 3))), keys + i * kChunk, true);
-        copy_async(values_ + 2 * (value_line * kValueStride + (d ^ ((value_line & 3) << 3))), values + i * kChunk,
-                   true);
+        copy_async(keys_ + 2 * (line * kKeyStride + (key ^ ((line & 3) << 3))), keys + i * kChunk, true);
       } else {
-        const int value_line = i / (p_.head_dim / 4), d = i % (p_.head_dim / 4) * 4;
-        copy_async(keys_ + i / 16 * kKeyStride + i % 16 * 4, keys + i * kChunk, true);
-        copy_async(values_ + value_line * kValueStride + d, values + i * kChunk, true);
+        copy_async(keys_ + line * kKeyStride + key, keys + i * kChunk, true);
       }
     }
     copy_commit();
-    copy_wait<0>();
   }
-
-  __device__ __forceinline__ void visit(int block, int key_begin, int row_begin, int row_end) {
-    __syncthreads();  // the last block was read
-    load_block(block);
-    __syncthreads();
-    int seen[2];
-    for (int half = 0; half < 2; ++half) {
-      const bool takes_part = row_[half] >= row_begin && row_[half] < row_end;
-      seen[half] = takes_part ? visible_[half] - key_begin : 0;
-    }
-    if (__ballot_sync(kAllLanes, seen[0] > 0 || seen[1] > 0) == 0) return;
-
-    float scores[4][2][4];
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) scores[n][i / 4][i % 4] = 0.0f;
-      multiply<kKind, kD / 16>(scores[n], left_, keys_, kKeyStride, n * 16, p_.head_dim);
-    }
-    float factor[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) factor[half] = update(scores, half, seen[half]);
-    __syncwarp();
-    LeftFragments<T, kKeyBlock / 16> probabilities;
-    probabilities.load(scores_, kScoreStride, kKeyBlock);
-#pragma unroll
-    for (int n = 0; n < kD / 16; ++n) {
-      if (n * 16 >= p_.head_dim) break;
-      float products[2][4] = {};
-      multiply<kKind, kKeyBlock / 16>(products, probabilities, values_, kValueStride, n * 16, kKeyBlock);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const int half = i % 4 / 2;
-        float& to = out_[n][i / 4][i % 4];
-        to = seen[half] > 0 ? __fmaf_rn(to, factor[half], products[i / 4][i % 4]) : to;
+  __device__ __forceinline__ void load_values(int block) {
+    constexpr int kChunk = 16 / sizeof(T);
+    const T* const values = p_.value_tile(block, head());
+    const int chunks = block < 0 ? 0 : p_.tile_size() / kChunk;
+    for (int i = static_cast<int>(threadIdx.x); i < chunks; i += kThreads) {
+      const int line = i / (p_.head_dim / 4), d = i % (p_.head_dim / 4) * 4;
+      if constexpr (sizeof(T) == 2) {
+        copy_async(values_ + 2 * (line * kValueStride + (d ^ ((line & 3) << 3))), values + i * kChunk, true);
+      } else {
+        copy_async(values_ + line * kValueStride + d, values + i * kChunk, true);
       }
     }
+    copy_commit();
+  }
+
+  // The next block's keys travel while this one's values are multiplied, its values while its keys are.
+  __device__ __forceinline__ void visit(const Block& block, int after) {
+    int seen[2];
+    for (int half = 0; half < 2; ++half) {
+      const bool takes_part = row_[half] >= block.row_begin && row_[half] < block.row_end;
+      seen[half] = takes_part ? visible_[half] - block.key_begin : 0;
+    }
+    const bool sees = __ballot_sync(kAllLanes, seen[0] > 0 || seen[1] > 0) != 0;
+    float scores[4][2][4];
+    copy_wait<1>();
+    __syncthreads();  // the keys are there
+    if (sees) {
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) scores[n][i / 4][i % 4] = 0.0f;
+        multiply<kKind, kD / 16>(scores[n], left_, keys_, kKeyStride, n * 16, p_.head_dim);
+      }
+    }
+    __syncthreads();  // and were read
+    load_keys(after);
+    float factor[2];
+    LeftFragments<T, kKeyBlock / 16> probabilities;
+    if (sees) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) factor[half] = update(scores, half, seen[half]);
+      __syncwarp();
+      probabilities.load(scores_, kScoreStride, kKeyBlock);
+    }
+    copy_wait<1>();
+    __syncthreads();  // the values are there
+    if (sees) {
+#pragma unroll
+      for (int n = 0; n < kD / 16; ++n) {
+        if (n * 16 >= p_.head_dim) break;
+        float products[2][4] = {};
+        multiply<kKind, kKeyBlock / 16>(products, probabilities, values_, kValueStride, n * 16, kKeyBlock);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          const int half = i % 4 / 2;
+          float& to = out_[n][i / 4][i % 4];
+          to = seen[half] > 0 ? __fmaf_rn(to, factor[half], products[i / 4][i % 4]) : to;
+        }
+      }
+    }
+    __syncthreads();  // and were read
+    load_values(after);
   }
 
   // Takes a block's scores into the state of one row, leaves its probabilities in shared memory and returns what the

@@ -57,7 +57,7 @@ __device__ inline void copy_wait() {
 using emulation::ldmatrix_x4;
 using emulation::mma_bf16;
 inline void copy_async(void* to, const void* from, bool valid) {
-  emulation::copies().open.push_back({to, valid ? from : nullptr});
+  emulation::copies().push({to, valid ? from : nullptr});
 }
 inline void copy_commit() {
   emulation::copies().groups.push_back(std::move(emulation::copies().open));

@@ -1,5 +1,6 @@
 // The instructions of cuda/ptx.cuh in plain code: the fragments of mma and ldmatrix as PTX's manual lays them out, and
-// asynchronous copies that take place when they are waited for, and no earlier.
+// asynchronous copies that take place when they are waited for, and no earlier, or, in every other pair of blocks, at
+// once: too early a read shows in the first, too late a reader of what they overwrite in the second.
 #pragma once
 #include <deque>
 #include <vector>
@@ -17,16 +18,23 @@ struct Copy {
 struct CopyQueue {
   std::vector<Copy> open;
   std::deque<std::vector<Copy>> groups;
+  bool eager = false;
+
+  void push(const Copy& copy) {
+    if (eager) return run(copy);
+    open.push_back(copy);
+  }
+  static void run(const Copy& copy) {
+    if (copy.from == nullptr) {
+      std::memset(copy.to, 0, 16);
+    } else {
+      std::memcpy(copy.to, copy.from, 16);
+    }
+  }
 
   void wait(size_t pending) {
     for (; groups.size() > pending; groups.pop_front()) {
-      for (const Copy& copy : groups.front()) {
-        if (copy.from == nullptr) {
-          std::memset(copy.to, 0, 16);
-        } else {
-          std::memcpy(copy.to, copy.from, 16);
-        }
-      }
+      for (const Copy& copy : groups.front()) run(copy);
     }
   }
 };

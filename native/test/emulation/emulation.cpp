@@ -111,7 +111,7 @@ void run_block(bool descending) {
   }
 }
 
-void prepare(size_t count, size_t shared_bytes, const std::function<void()>& body) {
+void prepare(size_t count, size_t shared_bytes, bool eager_copies, const std::function<void()>& body) {
   block.body = &body;
   while (block.threads.size() < count) block.threads.push_back(std::make_unique<Thread>());
   block.count = count;
@@ -127,6 +127,7 @@ void prepare(size_t count, size_t shared_bytes, const std::function<void()>& bod
     thread.finished = thread.at_block = thread.at_warp = false;
     thread.exchanges = 0;
     thread.copies = {};
+    thread.copies.eager = eager_copies;
     ++block.warps[i / 32].live;
     if (thread.started) continue;
     getcontext(&thread.entry);
@@ -189,7 +190,7 @@ void run_grid(dim3 grid, dim3 threads, size_t shared_bytes, const std::function<
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = dim3(x, y, z);
-        prepare(threads.x, shared_bytes, body);
+        prepare(threads.x, shared_bytes, (launches + x + y + z) / 2 % 2 == 1, body);
         run_block((launches + x + y + z) % 2 == 1);
         check_guard(shared_bytes);
       }
