@@ -25,11 +25,14 @@ async function main() {
   const results = new Results(given.peers ? 'peers' : 'own', { publish: !quick });
   const program = kernelProgram();
   const sizes = quick ? quickWorkloads : workloads;
+  const own = given.peers ? [] : [kernelCases, exactnessCases, engineCases, curveCases, loadCases];
+  const casesOf = (made) => own.flatMap((make) => make(made));
+  // Names first: nothing is measured, or stored, for one that is not there.
+  casesOf({ ...given, results, program, peaks: {}, sizes });
+  if (!given.peers) given.refuseUnknown();
   const peaks = await measurePeaks(program, results, { threads, dtypes });
   const options = { ...given, results, program, peaks, sizes, kernelPath: peaks.path };
-  const own = [kernelCases, exactnessCases, engineCases, curveCases, loadCases];
-  const cases = given.peers ? [] : own.flatMap((make) => make(options));
-  if (!given.peers) given.refuseUnknown();
+  const cases = casesOf(options);
   const failed = given.peers ? await benchPeers(options) : await runCases(cases);
   if (given.peers) given.refuseUnknown();
   if (!quick) console.log(`written: ${await writeReport()}`);

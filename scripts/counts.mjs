@@ -7,12 +7,13 @@ export function readCounts(text) {
   return last === undefined ? undefined : { passed: Number(last[1]), failed: Number(last[2]) };
 }
 
-/** Passed and failed tests of vitest's JSON report; a file that did not load counts as one failure. */
+/** Tests of vitest's JSON report; a file that did not load counts as one failure. */
 export function countsOfReport(report) {
   const brokenFiles = report.testResults.filter(
     (file) => file.status === 'failed' && file.assertionResults.length === 0,
   );
-  return { passed: report.numPassedTests, failed: report.numFailedTests + brokenFiles.length };
+  const skipped = report.numPendingTests + (report.numTodoTests ?? 0);
+  return { passed: report.numPassedTests, failed: report.numFailedTests + brokenFiles.length, skipped };
 }
 
 export function sumCounts(rows) {

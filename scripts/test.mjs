@@ -23,9 +23,9 @@ if (unknown !== undefined) {
     rows.push({ tier, ...counts, seconds: (performance.now() - startedMs) / 1000 });
   }
   console.log('');
-  for (const { tier, passed, failed, seconds } of rows) {
+  for (const { tier, passed, failed, skipped = 0, seconds } of rows) {
     console.log(
-      `${tier.padEnd(10)} ${String(passed).padStart(5)} passed ${String(failed).padStart(4)} failed ${seconds.toFixed(1).padStart(7)} s`,
+      `${tier.padEnd(10)} ${String(passed).padStart(5)} passed ${String(failed).padStart(4)} failed ${seconds.toFixed(1).padStart(7)} s${skipped > 0 ? `, ${skipped} skipped` : ''}`,
     );
   }
   const { passed, failed } = sumCounts(rows);

@@ -53,15 +53,27 @@ export function applyOverride(target: unknown, override: string): void {
   if (at < 1)
     throw expected('invalid_config', '--set', 'key=value', override, 'For example --set stages.0.options.seed=1.');
   const keys = override.slice(0, at).split('.');
+  const inherited = keys.find((key) => key in Object.prototype);
+  if (inherited !== undefined) throw expected('invalid_config', '--set', 'keys of the file', inherited);
   let place = target as Record<string, unknown>;
   for (const [depth, key] of keys.slice(0, -1).entries()) {
     const next = place[key] ?? (place[key] = {});
     if (typeof next !== 'object') {
       throw expected('invalid_config', '--set', `a map at ${keys.slice(0, depth + 1).join('.')}`, next);
     }
+    checkIndex(next, keys.slice(0, depth + 2));
     place = next as Record<string, unknown>;
   }
   place[keys.at(-1)!] = parse(override.slice(at + 1)) as unknown;
+}
+
+// A list has numbered items without gaps; any other key of it would be set and never read.
+function checkIndex(list: unknown, keys: readonly string[]): void {
+  const key = keys.at(-1)!;
+  if (!Array.isArray(list) || (/^\d+$/.test(key) && Number(key) <= list.length)) return;
+  const last =
+    list.length === 0 ? 'only 0: the list is empty' : `0 to ${list.length - 1}, or ${list.length} for one more`;
+  throw expected('invalid_config', '--set', `an item of the list ${keys.slice(0, -1).join('.')} (${last})`, key);
 }
 
 function lineOf(document: Document.Parsed, lines: LineCounter, path: Path): number | undefined {

@@ -88,8 +88,8 @@ export class MediaFolder {
     if (/^([a-z][a-z0-9+.-]*:\/\/|data:)/i.test(path))
       return `${kind} "${path.slice(0, 200)}" is not a local file: download it first`;
     if (path.includes('\0')) return `${kind} ${JSON.stringify(path.slice(0, 200))} is no path`;
-    if (isAbsolute(path) || leaves(this.path, resolve(this.path, path)))
-      return `${kind} "${path}" is outside of ${this.path}`;
+    if (isAbsolute(path)) return `${kind} "${path}" is absolute: write it relative to ${this.path}`;
+    if (leaves(this.path, resolve(this.path, path))) return `${kind} "${path}" is outside of ${this.path}`;
     return undefined;
   }
 

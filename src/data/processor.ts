@@ -2,12 +2,13 @@
  * Rows to what the engine takes: chat template, ids with every placeholder repeated to its number of tokens, pixel values.
  * Nothing is ever truncated. Runs in the data threads; `decodeCompletion` also on the main one.
  */
+import { parseOptions } from '../engine/parse-options.js';
 import { GavelError, expected } from '../errors.js';
 import { readOptionalJson } from './checkpoint-files.js';
 import { decodeImage, type RgbImage } from './decode-image.js';
 import { loadVision } from './load-vision.js';
 import { expandPlaceholders, findPlaceholders, type Placeholders } from './placeholders.js';
-import { checkImageCount, toMessages, type ChatMessage, type Row } from './rows.js';
+import { checkImageCount, rowSchema, toMessages, type ChatMessage, type Row } from './rows.js';
 import { ChatTemplate } from './template.js';
 import { checkTemplateTokens } from './template-tokens.js';
 import { Tokenizer } from './tokenizer.js';
@@ -120,6 +121,7 @@ export class Processor {
    * 'binary_missing' (a video file without ffmpeg), 'bad_data', 'invalid_argument'.
    */
   async encode(row: Row): Promise<EncodedRow> {
+    parseOptions(rowSchema, row, 'row');
     try {
       return await this.#encode(row);
     } catch (cause) {
@@ -132,11 +134,6 @@ export class Processor {
   }
 
   async #encode(row: Row): Promise<EncodedRow> {
-    const { prompt, images }: { prompt: unknown; images: unknown } = row;
-    if (typeof prompt !== 'string' && !Array.isArray(prompt))
-      throw expected('invalid_argument', 'prompt', 'a string or an array of messages', prompt);
-    if (!Array.isArray(images))
-      throw expected('invalid_argument', 'images', 'an array', images, 'Give [] for a row of text alone.');
     checkImageCount(row);
     const placeholders = this.#findPlaceholders(row);
     const visuals = await this.#plan(row, placeholders);

@@ -73,25 +73,49 @@ export type ChatMessage = z.infer<typeof chatMessageSchema>;
 export type FileVideo = z.infer<typeof fileVideoSchema>;
 export type FileRow = z.infer<typeof fileRowSchema>;
 
-/** A picture: a file, an encoded file in memory (PNG, JPEG, WebP, ...), or raw 8-bit RGB of size height * width * 3. */
-export type ImageSource = { path: string } | { bytes: Uint8Array } | { rgb: Uint8Array; width: number; height: number };
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, { error: 'must be a Uint8Array' });
+const side = z.number().int().positive();
+const imageSourceSchema = z
+  .union(
+    [
+      z.strictObject({ path: z.string() }),
+      z.strictObject({ bytes }),
+      z.strictObject({ rgb: bytes, width: side, height: side }),
+    ],
+    { error: 'must be { path }, { bytes } or { rgb, width, height }' },
+  )
+  .describe(
+    'A picture: a file, an encoded file in memory (PNG, JPEG, WebP, ...), or raw 8-bit RGB of height * width * 3.',
+  );
+const videoSourceSchema = z
+  .union(
+    [
+      z.strictObject({ path: z.string() }),
+      z.strictObject({ folder: z.string(), fps: z.number().positive().exactOptional() }),
+      z.strictObject({ frames: z.array(imageSourceSchema), fps: z.number().positive().exactOptional() }),
+    ],
+    { error: 'must be { path }, { folder, fps? } or { frames, fps? }' },
+  )
+  .describe(
+    'A video: a file that ffmpeg reads (or a folder), a folder of pictures named by number, or its frames. `fps` is the rate of ' +
+      'pictures; a file knows its own.',
+  );
+export const rowSchema = z
+  .strictObject({
+    id: z.string(),
+    prompt: z.union([z.string(), z.array(chatMessageSchema)], { error: 'must be a string or an array of messages' }),
+    images: z.array(imageSourceSchema, { error: 'must be an array; [] for a row of text' }),
+    videos: z.array(videoSourceSchema).exactOptional(),
+    completion: z.string().exactOptional(),
+    solution: z.string().exactOptional(),
+    meta: z.record(z.string(), z.unknown()).exactOptional(),
+  })
+  .describe('One item of work. `completion` is a training target, `solution` the gold answer of a verifier.');
+export const rowsSchema = z.array(rowSchema);
 
-/**
- * A video: a file that ffmpeg reads (or a folder), a folder of pictures named by number, or its frames. `fps` is the rate of
- * pictures; a file knows its own.
- */
-export type VideoSource = { path: string } | { folder: string; fps?: number } | { frames: ImageSource[]; fps?: number };
-
-/** One item of work. `completion` is a training target, `solution` the gold answer of a verifier. */
-export interface Row {
-  id: string;
-  prompt: string | ChatMessage[];
-  images: ImageSource[];
-  videos?: VideoSource[];
-  completion?: string;
-  solution?: string;
-  meta?: Record<string, unknown>;
-}
+export type ImageSource = z.infer<typeof imageSourceSchema>;
+export type VideoSource = z.infer<typeof videoSourceSchema>;
+export type Row = z.infer<typeof rowSchema>;
 
 /** How many images and videos the marks and parts of a prompt ask for. */
 export function countMarks(prompt: string | readonly ChatMessage[]): { images: number; videos: number } {

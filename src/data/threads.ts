@@ -10,7 +10,7 @@ import { reviveError } from './plain-error.js';
 import type { EncodedRow, ProcessorOptions } from './processor.js';
 import { dataThreadsOptionsSchema } from './prompt-limits.js';
 import { withOrigin } from './row-origin.js';
-import type { ImageSource, Row, VideoSource } from './rows.js';
+import { rowsSchema, type ImageSource, type Row, type VideoSource } from './rows.js';
 import type { Reply, Request, RowResult, ThreadData } from './worker.js';
 
 export interface DataThreadsOptions extends ProcessorOptions {
@@ -95,6 +95,7 @@ export class DataThreads {
     signal?.throwIfAborted();
     if (this.#disposal !== undefined) throw disposedError();
     if (this.#failure !== undefined) throw this.#failure;
+    parseOptions(rowsSchema, rows, 'rows');
     const parts = splitRows(rows);
     const results: RowResult[][] = [];
     let cancelled = false;

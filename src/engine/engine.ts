@@ -9,7 +9,7 @@ import { deviceIndex, type EngineDevice } from './device.js';
 import { JobRunner } from './job-runner.js';
 import { adapterOf, attachAdapter, namesMatching } from './lora.js';
 import { Model, type Memory, type ModelParts, type Signal } from './model.js';
-import { modelSpec, storedDtype, type JsonObject } from './model-config.js';
+import { checkConfigObject, modelSpec, storedDtype, type JsonObject } from './model-config.js';
 import { nativeModule } from './native-module.js';
 import { readPeftAdapter, type PeftAdapter } from './peft.js';
 import { checkOptimizerState } from './optimizer-state.js';
@@ -169,6 +169,7 @@ export class Engine {
   async createModel(given: JsonObject, options: CreateModelOptions = {}): Promise<Model> {
     const resolved = parseOptions(createModelOptionsSchema, options, 'options');
     const { dtype, seed, companions, promptCacheBytes } = resolved;
+    checkConfigObject(given);
     const plan = await planRewardHead(resolved.rewardHead, given, [], companions);
     const { config, head, storedRows } = plan;
     const state = checkOptimizerState(resolved.optimizer, dtype);

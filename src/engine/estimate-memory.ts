@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { NativeEngine, NativeMemory, NativeModel, NativePlannedWork } from '../binding/contract.js';
 import { deviceIndex } from './device.js';
 import { adapterOf, attachAdapter, loraOptionsSchema, namesMatching } from './lora.js';
-import { modelSpec, storedDtype, tokenIds, type JsonObject } from './model-config.js';
+import { checkConfigObject, modelSpec, storedDtype, tokenIds, type JsonObject } from './model-config.js';
 import { nativeModule } from './native-module.js';
 import { checkOptimizerState, optimizerStateSchema } from './optimizer-state.js';
 import { deviceSchema, exactnessSchema, promptCacheBytesSchema } from './options.js';
@@ -139,6 +139,7 @@ function peakOf(memory: NativeMemory): number {
  */
 export async function estimateMemory(config: JsonObject, options: EstimateMemoryOptions = {}): Promise<MemoryEstimate> {
   const resolved = parseOptions(estimateMemoryOptionsSchema, options, 'options');
+  checkConfigObject(config);
   const { threads = Math.min(256, availableParallelism()) } = resolved;
   const native = nativeModule();
   const index = deviceIndex(native, resolved.device);

@@ -3,7 +3,7 @@
  * would compute differently from the model's authors is refused here.
  */
 import type { NativeModelSpec } from '../binding/contract.js';
-import { GavelError } from '../errors.js';
+import { expected, GavelError } from '../errors.js';
 import { defaultOptimizerState, type OptimizerState } from './optimizer-state.js';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -24,6 +24,12 @@ const families: Readonly<Record<string, string>> = {
   qwen3_vl: 'qwen3_vl',
   llava_onevision: 'llava_onevision',
 };
+
+/** Errors: 'invalid_argument' unless `config` is an object. */
+export function checkConfigObject(config: unknown): void {
+  if (!isObject(config))
+    throw expected('invalid_argument', 'config', 'an object, the values of a config.json,', config);
+}
 
 type Numbers = Record<string, number | number[]>;
 interface Flat {

@@ -222,7 +222,15 @@ export class Model {
     const resolvedObjectives = parseOptions(objectivesSchema, objectives, 'objectives').map((objective) =>
       objective.kind === 'ranking' ? nativeRanking(objective, rewardHead?.fusion ?? 'mean') : objective,
     );
-    return runner.run(signal, (job) => native.forwardBackward(groups, resolvedObjectives, defined(resolved), job));
+    try {
+      return await runner.run(signal, (job) =>
+        native.forwardBackward(groups, resolvedObjectives, defined(resolved), job),
+      );
+    } catch (error) {
+      // Whether it had begun when it was aborted nobody can tell: gradients are gone either way.
+      if (signal?.aborted === true) await native.zeroGradients().catch(() => undefined);
+      throw error;
+    }
   }
 
   /**

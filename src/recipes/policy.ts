@@ -7,7 +7,7 @@ import type { EncodedRow } from '../data/processor.js';
 import type { Row } from '../data/rows.js';
 import { DataThreads, type DataThreadsOptions } from '../data/threads.js';
 import { Tokenizer } from '../data/tokenizer.js';
-import type { Model, SampleRequest } from '../engine/model.js';
+import { Model, type SampleRequest } from '../engine/model.js';
 import { expected } from '../errors.js';
 import type { SampleStats } from '../engine/sample-run.js';
 import { nameKey } from '../seeded.js';
@@ -53,7 +53,10 @@ export class Policy implements AsyncDisposable {
    * A policy of `model` that reads rows with the tokenizer, template and image processor of `folder`, by default the one
    * the model was loaded from. Disposing of it ends the data threads; the model stays its owner's.
    */
-  static async open(model: Model, folder = model.folder, options: DataThreadsOptions = {}): Promise<Policy> {
+  static async open(model: Model, folder?: string, options: DataThreadsOptions = {}): Promise<Policy> {
+    const received: unknown = model;
+    if (!(received instanceof Model)) throw expected('invalid_argument', 'model', 'a model of an engine', received);
+    folder ??= model.folder;
     if (folder === undefined) {
       throw expected(
         'invalid_argument',

@@ -4,7 +4,8 @@
  */
 import type { NativeGroup } from '../binding/contract.js';
 import type { EncodedRow } from '../data/processor.js';
-import type { Row } from '../data/rows.js';
+import { rowsSchema, type Row } from '../data/rows.js';
+import { parseOptions } from '../engine/parse-options.js';
 import type { RewardHead } from '../engine/reward-head.js';
 import type { Model } from '../engine/model.js';
 import { GavelError } from '../errors.js';
@@ -57,6 +58,7 @@ export async function scoreRows(
   rows: readonly Row[],
   options: Partial<ScoreRowsOptions> = {},
 ): Promise<RowScore[]> {
+  parseOptions(rowsSchema, rows, 'rows');
   const { signal = new AbortController().signal, ...rest } = options;
   return scoreEncoded(policy, await encodeScored(policy, rows, signal), { signal, ...rest });
 }

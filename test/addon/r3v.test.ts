@@ -371,7 +371,8 @@ describe('selection at test time', () => {
             .sort((a, b) => a.sample - b.sample)
             .map(({ text }) => text);
           expect(prompted.map(({ length }) => length)).toEqual([3, 3, 3, 3, 5, 5, 5, 5]);
-          expect(prompted[0]).toEqual(texts.slice(0, 3));
+          // Prompts are made as items finish, in any order.
+          expect(prompted.slice(0, 4)).toContainEqual(texts.slice(0, 3));
         }
         if (process === 2) {
           expect(value).toEqual(whole);

@@ -226,6 +226,32 @@ describe('sample', () => {
     await expect(model.logprobs([textGroup()], { signal: controller.signal })).rejects.toBe(reason);
   });
 
+  it('leaves no gradients when a training call is aborted, whether it had begun or not', async () => {
+    const fresh = await engine.loadModel(textFolder);
+    const train = (signal?: AbortSignal): Promise<unknown> =>
+      fresh.forwardBackward([textGroup()], [{ kind: 'nll' }], signal === undefined ? {} : { signal });
+    const before = AbortSignal.abort(new Error('before'));
+    const after = new AbortController();
+    for (const abort of [
+      (): Promise<unknown> => train(before),
+      (): Promise<unknown> => {
+        // Waits behind another one.
+        const first = fresh.forwardBackward(
+          Array.from({ length: 200 }, () => textGroup()),
+          [{ kind: 'nll' }],
+        );
+        const run = train(after.signal);
+        after.abort(new Error('after'));
+        return first.then(() => run);
+      },
+    ]) {
+      await train();
+      await expect(abort()).rejects.toThrow(/before|after/);
+      expect((await fresh.optimizerStep({ learningRate: 1e-3 })).gradNorm).toBe(0);
+    }
+    await fresh.dispose();
+  });
+
   it('aborts a call that still waits without touching the one that runs', async () => {
     const controller = new AbortController();
     const running = model.sample([{ id: 1, promptTokens: prompt }], { maxNewTokens: 100, stopTokens: [] });

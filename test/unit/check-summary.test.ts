@@ -52,11 +52,12 @@ describe('counts', () => {
     const report = {
       numPassedTests: 2,
       numFailedTests: 0,
+      numPendingTests: 3,
       testResults: [
         { status: 'passed', assertionResults: [{}, {}] },
         { status: 'failed', assertionResults: [] },
       ],
     };
-    expect(countsOfReport(report)).toEqual({ passed: 2, failed: 1 });
+    expect(countsOfReport(report)).toEqual({ passed: 2, failed: 1, skipped: 3 });
   });
 });

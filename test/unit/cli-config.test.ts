@@ -86,6 +86,20 @@ describe('run.yaml', () => {
     expect(() => parse('run: a\nrun: b\n')).toThrow(/line 2/);
   });
 
+  test('--set reaches items of lists, and nothing that is not of the file', () => {
+    const value = { stages: [{ seed: 0 }] };
+    applyOverride(value, 'stages.0.seed=1');
+    applyOverride(value, 'stages.1.seed=2');
+    expect(value).toEqual({ stages: [{ seed: 1 }, { seed: 2 }] });
+    expect(() => applyOverride(value, 'stages.x.seed=1')).toThrow(
+      /item of the list stages \(0 to 1, or 2 for one more\)/,
+    );
+    expect(() => applyOverride(value, 'stages.7.seed=1')).toThrow(/stages/);
+    for (const key of ['__proto__.x', 'stages.constructor.y', 'toString'])
+      expect(() => applyOverride(value, `${key}=1`)).toThrow(/keys of the file/);
+    expect(({} as Record<string, unknown>)['x']).toBeUndefined();
+  });
+
   test('--set goes through the same check', () => {
     const config = parse(text, ['stages.1.options.groupSize=4', 'model.dtype=bf16']);
     expect(config.stages[1]).toMatchObject({ options: { groupSize: 4 } });

@@ -170,14 +170,16 @@ describe('processor', () => {
     expect((await text.encode({ id: 'a', prompt: 'Hi', images: [] })).promptTokens.length).toBeGreaterThan(3);
   });
 
-  it('names what a row lacks, and the row', async () => {
-    await expect(processor.encode({ id: 'a', prompt: 'Hello' } as never)).rejects.toMatchObject({
+  it('names what a row lacks, and what it cannot have', async () => {
+    const refused = (row: unknown): Promise<unknown> => processor.encode(row as never);
+    await expect(refused({ id: 'a', prompt: 'Hello' })).rejects.toMatchObject({
       code: 'invalid_argument',
-      message: expect.stringMatching(
-        /^Row "a": Expected an array for `images` but received undefined\. Give \[\]/,
-      ) as string,
+      message: expect.stringMatching(/`row\.images` but received nothing: .*\[\] for a row of text/) as string,
     });
-    await expect(processor.encode({ id: 'b', images: [] } as never)).rejects.toThrow(/Row "b": .*for `prompt`/);
+    await expect(refused({ id: 'a', prompt: 5, images: [] })).rejects.toThrow(/`row\.prompt` but received 5/);
+    await expect(refused({ id: 'a', prompt: '', images: ['a.png'] })).rejects.toThrow(/`row\.images\[0\]`.*\{ path \}/);
+    await expect(refused({ id: 'a', prompt: '', images: [], imges: [] })).rejects.toThrow(/Did you mean `images`/);
+    await expect(refused(null)).rejects.toMatchObject({ code: 'invalid_argument' });
   });
 
   it('names the row of a picture that is too narrow', async () => {
