@@ -281,8 +281,10 @@ export async function writeReport() {
     ...part('Against peers', tableOf([...goals.filter((row) => row.peer !== undefined), ...peers], peerTable)),
     ...part('How cost grows', [
       'Of an update, `formula` is its floating-point operations at the rate of the first case measured in the same run, `unshared` the same with',
-      'the prompt once a completion. Of decoding it is the limit: weights, keys and values read once a step at the measured bandwidth, or',
-      'the products at the measured peak, whichever takes longer. Of the head it is the time of V 32,768, in proportion.',
+      'the prompt once a completion. Of decoding it is what memory allows: weights, keys and values read once a step at the measured bandwidth,',
+      'or the products at the measured peak, whichever takes longer. Bandwidth is that of data far larger than any cache; weights of 79 MB',
+      '(bf16) and 157 MB (fp32) may stay in a large third-level cache, and few rows go faster then. Of the head it is the time of V 32,768,',
+      'in proportion.',
       '',
       ...curvesPart(curves, { table, number, state }),
     ]),
