@@ -18,7 +18,7 @@ constexpr int64_t kSumsBytes = int64_t{64} << 20;  // of a weight's gradient bef
 constexpr std::array<int64_t, 3> kTrialRows = {1024, 1021, 517};
 constexpr int kMostCandidates = 16, kThreads = 256;
 
-constexpr int64_t size_of(DType dtype) { return dtype == DType::bf16 ? 2 : 4; }
+constexpr int64_t size_of(DType dtype) { return static_cast<int64_t>(dtype_size(dtype)); }
 
 // A packed matrix [n, words] to rows, by words of a pair of bf16 or one fp32: 32 x 32 of them a block.
 __global__ void __launch_bounds__(kThreads)
@@ -95,6 +95,9 @@ LtShape shape_of(const LibraryCall& c, int64_t rows) {
   return shape;
 }
 
+// Bytes of a row of the result.
+int64_t row_bytes(const LibraryCall& c) { return (c.kind == ProductKind::forward ? c.n : c.k) * size_of(c.dtype); }
+
 bool considered(const Launch& launch, const LibraryCall& c) {
   return c.rows >= kLeastRows && c.n >= kLeastSide && c.k >= kLeastSide && c.n % 8 == 0 && c.k % 8 == 0 &&
          c.n * c.k * size_of(c.dtype) <= kMostWeightBytes && (c.bias == nullptr || c.added == nullptr) &&
@@ -153,8 +156,7 @@ LibraryProduct::LibraryProduct(Launch& launch, const LibraryCall& call) : launch
   rows_ = launch.workspace<uint8_t>(gradient ? piece_of(call.k) * call.k * 4 : call.n * call.k * size_of(call.dtype));
   workspace_ = launch.workspace<uint8_t>(kWorkspaceBytes);
   if (launch.fastest()) return;
-  trial_ = launch.workspace<uint8_t>(kTrialRows[0] * (call.kind == ProductKind::forward ? call.n : call.k) *
-                                     size_of(call.dtype));
+  trial_ = launch.workspace<uint8_t>(kTrialRows[0] * row_bytes(call));
   different_ = launch.workspace<int32_t>(1);
 }
 
@@ -172,7 +174,7 @@ bool LibraryProduct::run() {
   }
   // A trial waits for the device, which a captured stream cannot.
   if (launch_.place().stream != nullptr) return false;
-  const int64_t width = (call_.kind == ProductKind::forward ? call_.n : call_.k) * size_of(call_.dtype);
+  const int64_t width = row_bytes(call_);
   tried_ = standing_->current;
   trial_rows_ = kTrialRows[standing_->passed];
   trial_row_ = (call_.rows - trial_rows_) * static_cast<int64_t>(standing_->passed) / 2;
@@ -186,7 +188,7 @@ bool LibraryProduct::run() {
 
 void LibraryProduct::judge() {
   if (trial_rows_ == 0 || !launch_.ok()) return;
-  const int64_t words = (call_.kind == ProductKind::forward ? call_.n : call_.k) * size_of(call_.dtype) / 4;
+  const int64_t words = row_bytes(call_) / 4;
   launch_.zero(different_, sizeof(*different_));
   for_elements<1>(launch_,
                   CountDifferent{reinterpret_cast<const uint32_t*>(call_.out) + trial_row_ * words,
